@@ -1,0 +1,28 @@
+"""mmworld: a streaming multimodal toolkit. Public names are imported when first used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Chunk": "mmworld.types",
+    "Tokens": "mmworld.types",
+    "Caption": "mmworld.types",
+    "attention": "mmworld.attention",
+    "Mask": "mmworld.attention",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'mmworld' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

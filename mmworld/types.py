@@ -1,0 +1,96 @@
+"""The values that flow through mmworld. Times are float seconds on the source's clock, half-open [start, end)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from os import PathLike
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Source = str | PathLike[str] | bytes | IO[bytes]
+"""What the media gate opens: a path, bytes, a binary file object, or a `data:` / `https:` address."""
+
+
+def _check_times(start: float, end: float) -> None:
+    if not (math.isfinite(start) and math.isfinite(end) and end >= start):
+        raise ValueError(f"times must be finite and end >= start, got [{start}, {end})")
+
+
+def _shape(x: Tensor) -> str:
+    return f"{str(x.dtype).removeprefix('torch.')}{list(x.shape)}"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Chunk:
+    """A stretch of one stream as its source delivered it.
+
+    Attributes:
+        data: image or video uint8 [T, 3, H, W]; audio float32 [S, C] in [-1, 1];
+            points float32 [P, 3 + F] with metres in the first three columns; sensor float32 [T, C].
+        start, end: seconds on the source's clock, [start, end).
+        modality: name of the modality that encodes it.
+        last: True on the final chunk of a stream; an encoder flushes what it holds back. Such a chunk may be empty.
+    """
+
+    data: Tensor
+    start: float
+    end: float
+    modality: str
+    last: bool = False
+
+    def __post_init__(self) -> None:
+        _check_times(self.start, self.end)
+
+    def __repr__(self) -> str:
+        last = ", last" if self.last else ""
+        return f"Chunk({self.modality} {_shape(self.data)} [{self.start:.3f}, {self.end:.3f}){last})"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Tokens:
+    """What a modality makes of a chunk: zero or more whole blocks of tokens.
+
+    Attributes:
+        x: [N, D].
+        start, end: float64 seconds [N]; the tokens of one block share them.
+        blocks: token count of each block, in time order; sums to N.
+    """
+
+    x: Tensor
+    start: Tensor
+    end: Tensor
+    blocks: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        n = self.x.shape[0]
+        if self.start.shape != (n,) or self.end.shape != (n,) or sum(self.blocks) != n:
+            raise ValueError(f"{n} tokens need {n} times and blocks that sum to {n}, got {self!r}")
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def __repr__(self) -> str:
+        span = f"[{float(self.start[0]):.3f}, {float(self.end[-1]):.3f})" if len(self) else "empty"
+        return f"Tokens({_shape(self.x)} in {len(self.blocks)} blocks {span})"
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A sentence about [start, end) of a source.
+
+    Attributes:
+        score: mean log-probability of its tokens.
+        source: name of the input it describes.
+    """
+
+    text: str
+    start: float
+    end: float
+    score: float = 0.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        _check_times(self.start, self.end)
