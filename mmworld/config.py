@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,8 @@ def build(cls: type[T], data: dict[str, Any], *, where: str = "config") -> T:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(cls).validate_python(data)
+        # JSON's strict rules are YAML's: a mapping fills a dataclass and a list a tuple, but "1" is no number.
+        return TypeAdapter(cls).validate_json(json.dumps(data, default=str))
     except ValidationError as e:
         faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg'].lower()}" for f in e.errors()[:3])
         raise ConfigError(f"{where}: {faults}") from None

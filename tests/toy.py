@@ -1,0 +1,138 @@
+"""A toy modality that keeps every law, in five names and paces, and a small World over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmworld.config import config
+from mmworld.models.world import World, WorldConfig
+from mmworld.nn.transformer import TransformerConfig
+from mmworld.registry import modalities
+from mmworld.text.tokenizer import Tokenizer
+from mmworld.types import Chunk, Source, Tokens
+
+CHANNELS = 3
+
+
+@config
+class ToyConfig:
+    dim: int = 8
+
+
+@dataclass
+class ToyState:
+    """Samples that wait for their block, the sum of all samples before them, and what has been emitted."""
+
+    waiting: Tensor
+    total: Tensor
+    origin: float | None = None
+    emitted: int = 0
+
+    def fork(self) -> ToyState:
+        return ToyState(self.waiting, self.total, self.origin, self.emitted)
+
+    def tensors(self) -> dict[str, Tensor]:
+        origin = float("nan") if self.origin is None else self.origin
+        scalars = torch.tensor([origin, self.emitted], dtype=torch.float64)
+        return {"waiting": self.waiting, "total": self.total, "scalars": scalars}
+
+    @staticmethod
+    def from_tensors(t: dict[str, Tensor]) -> ToyState:
+        origin, emitted = t["scalars"].tolist()
+        return ToyState(t["waiting"], t["total"], None if origin != origin else origin, int(emitted))
+
+
+class Toy(nn.Module):
+    """Blocks of `tokens` tokens for each `samples` samples; a block depends on all that came before it."""
+
+    name, hop, rate, samples, tokens = "toy", 0.5, 8.0, 4, 2
+
+    def __init__(self, config: ToyConfig) -> None:
+        super().__init__()
+        self.dim = config.dim
+        self.runs = 0
+        self.linear = nn.Linear(CHANNELS * self.samples, config.dim * self.tokens)
+        self.past = nn.Linear(CHANNELS, config.dim)
+
+    def open(self, source: Source, **options: object) -> Iterator[Chunk]:
+        raise NotImplementedError
+
+    def init_state(self) -> ToyState:
+        return ToyState(torch.zeros(0, CHANNELS), torch.zeros(CHANNELS))
+
+    def encode(self, chunk: Chunk, state: ToyState | None = None) -> Tokens:
+        self.runs += 1
+        state = state or self.init_state()
+        state.origin = chunk.start if state.origin is None else state.origin
+        waiting = torch.cat((state.waiting, chunk.data))
+        if chunk.last and len(waiting) % self.samples:
+            waiting = torch.cat((waiting, torch.zeros(-len(waiting) % self.samples, CHANNELS)))
+        n = len(waiting) // self.samples
+        state.waiting = waiting[n * self.samples :]
+        out = []
+        for block in waiting[: n * self.samples].split(self.samples):
+            if len(block):
+                out.append(
+                    self.linear(block.flatten()).view(self.tokens, self.dim) + self.past(state.total / 10).tanh()
+                )
+                state.total = state.total + block.sum(0)
+        start = state.origin + (state.emitted + torch.arange(n, dtype=torch.float64)) * self.hop
+        state.emitted += n
+        start = start.repeat_interleave(self.tokens)
+        return Tokens(torch.cat([torch.zeros(0, self.dim), *out]), start, start + self.hop, (self.tokens,) * n)
+
+
+class ToyVideo(Toy):
+    name, hop, rate, samples, tokens = "video", 0.5, 8.0, 4, 3
+
+
+class ToyAudio(Toy):
+    name, hop, rate, samples, tokens = "audio", 0.1, 50.0, 5, 1
+
+
+class ToyPoints(Toy):
+    name, hop, rate, samples, tokens = "points", 0.3, 10.0, 3, 2
+
+
+TOYS = {t.name: t for t in (ToyVideo, ToyAudio, ToyPoints)}
+
+
+def toy_tokenizer() -> Tokenizer:
+    texts = ["a red ball rolls over the green grass", "two dogs bark at a man who plays the drum", "it rains"]
+    return Tokenizer.train(texts * 4, 300)
+
+
+def toy_world(seed: int = 0, **backbone: object) -> World:
+    """A tiny World over the toy modalities, float32, in eval mode."""
+    table = {name: f"toy:{kind.__name__}" for name, kind in TOYS.items()}
+    kept, modalities._table = modalities._table, table
+    try:
+        torch.manual_seed(seed)
+        sizes = {"dim": 32, "depth": 2, "n_heads": 2, "hidden": 48, "norm": "rms", "activation": "silu", "gated": True}
+        c = WorldConfig(TransformerConfig(**(sizes | backbone)), {n: {} for n in TOYS}, 320)
+        return World(c, toy_tokenizer()).eval()
+    finally:
+        modalities._table = kept
+
+
+def stream(name: str, seconds: float, *, start: float = 0.0, seed: int = 0) -> Chunk:
+    """A whole random stream in one chunk."""
+    rate = TOYS[name].rate
+    data = torch.randn(1000, CHANNELS, generator=torch.Generator().manual_seed(seed))[: round(seconds * rate)]
+    return Chunk(data, start, start + len(data) / rate, name, last=True)
+
+
+def cut(chunk: Chunk, sizes: Sequence[int]) -> list[Chunk]:
+    """The same stream in chunks of `sizes` samples and a rest, the last one marked."""
+    rate, out, at = TOYS[chunk.modality].rate, [], 0
+    for size in (*sizes, len(chunk.data)):
+        size = min(size, len(chunk.data) - at)
+        times = chunk.start + at / rate, chunk.start + (at + size) / rate
+        out.append(Chunk(chunk.data[at : at + size], *times, chunk.modality, last=False))
+        at += size
+    tail = out[-1]
+    return [*out[:-1], Chunk(tail.data, tail.start, tail.end, tail.modality, last=True)]
