@@ -29,6 +29,14 @@ def load(cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
     Raises:
         ConfigError: the file is missing, too large or not YAML; a key is unknown; a value has the wrong type.
     """
+    data = read(path)
+    for override in overrides:
+        _apply(data, override)
+    return build(cls, data, where=str(path))
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """The mapping in a YAML file of at most MAX_BYTES; ConfigError if there is none."""
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -40,9 +48,7 @@ def load(cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
         raise ConfigError(f"{path}: not valid YAML: {e}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must be a mapping, is a {type(data).__name__}")
-    for override in overrides:
-        _apply(data, override)
-    return build(cls, data, where=str(path))
+    return data
 
 
 def build(cls: type[T], data: dict[str, Any], *, where: str = "config") -> T:
