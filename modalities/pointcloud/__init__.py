@@ -1,0 +1,68 @@
+"""Point clouds: a cloud, or sweeps in time, to at most sixteen tokens every 0.25 s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from mmworld.config import config
+from mmworld.modalities.pointcloud.blocks import Sweeps
+from mmworld.modalities.pointcloud.encoder import PointStem
+from mmworld.nn.blocks import BlockEncoder, EncoderConfig, StreamState
+from mmworld.types import Chunk, Source, Tokens
+
+
+@config
+class PointsConfig(EncoderConfig):
+    """
+    Attributes:
+        width: of the network over points.
+        hop: seconds of a block.
+        n_centres: tokens of a block, at most.
+        max_points: points of a block that are used.
+    """
+
+    width: int = 64
+    hop: float = 0.25
+    n_centres: int = 16
+    max_points: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.hop <= 0 or self.n_centres < 1 or self.max_points < self.n_centres:
+            raise ValueError(f"hop must be > 0 and 1 <= n_centres <= max_points, got {self}")
+
+
+class Points(nn.Module):
+    """Point clouds, float32 [P, 3 to 11]: x y z (metres), r g b (0 to 1), normal, velocity (m/s), intensity.
+
+    A chunk is one sweep, seen at its start; or several, with a twelfth column: seconds since the chunk's start.
+    A hop without points gives one token, so the clock goes on. A still cloud is a chunk whose end is its start.
+    """
+
+    name = "points"
+    rate: float | None = None
+
+    def __init__(self, config: PointsConfig = PointsConfig()) -> None:
+        super().__init__()
+        c = self.config = config
+        self.encoder = BlockEncoder(Sweeps(c.hop), PointStem(c.dim, c.width, c.n_centres, c.max_points), c)
+        self.dim, self.hop = c.dim, c.hop
+
+    def open(self, source: Source, *, start: float = 0.0, end: float | None = None) -> Iterator[Chunk]:
+        """The sweeps of `source`, or its one cloud.
+
+        Raises:
+            MediaError: the gate refuses the source, or it is no point cloud.
+        """
+        raise NotImplementedError
+
+    def init_state(self) -> StreamState:
+        return self.encoder.init_state()
+
+    def encode(self, chunk: Chunk, state: StreamState | None = None) -> Tokens:
+        """Tokens of the blocks that `chunk` completes. Raises MediaError for other columns or sweeps out of order."""
+        return self.encoder.encode(chunk, state)
+
+    def encode_many(self, chunks: Sequence[Chunk]) -> list[Tokens]:
+        return self.encoder.encode_many(chunks)

@@ -1,0 +1,63 @@
+"""Video: four frames a second, a block of tokens for every two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from mmworld.config import config
+from mmworld.modalities.video.encoder import CONTEXT, FRAMES, STRIDE, VideoStem
+from mmworld.nn.blocks import BlockEncoder, EncoderConfig, Rows, StreamState
+from mmworld.types import Chunk, Source, Tokens
+
+
+@config
+class VideoConfig(EncoderConfig):
+    """
+    Attributes:
+        width: channels of the first convolution.
+        size: side of the frames, a multiple of 24.
+        rate: frames a second.
+    """
+
+    window: int = 8
+    width: int = 24
+    size: int = 96
+    rate: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.size % STRIDE or self.rate <= 0:
+            raise ValueError(f"size must be a multiple of {STRIDE} and rate > 0, got {self.size} and {self.rate}")
+
+
+class Video(nn.Module):
+    """Moving pictures, uint8 [T, 3, size, size] at `rate` frames a second."""
+
+    name = "video"
+
+    def __init__(self, config: VideoConfig = VideoConfig()) -> None:
+        super().__init__()
+        c = self.config = config
+        cutter = Rows(FRAMES, CONTEXT, c.rate, edge=True)
+        self.encoder = BlockEncoder(cutter, VideoStem(c.dim, c.width, c.size), c)
+        self.dim, self.hop = c.dim, cutter.hop
+        self.rate: float | None = c.rate
+
+    def open(self, source: Source, *, start: float = 0.0, end: float | None = None) -> Iterator[Chunk]:
+        """The pictures of `source` at `rate`, short side scaled to the size and centre cut out, a block a chunk.
+
+        Raises:
+            MediaError: the gate refuses the source, or it has no pictures.
+        """
+        raise NotImplementedError
+
+    def init_state(self) -> StreamState:
+        return self.encoder.init_state()
+
+    def encode(self, chunk: Chunk, state: StreamState | None = None) -> Tokens:
+        """Tokens of the blocks that `chunk` completes. Raises MediaError for another rate or size."""
+        return self.encoder.encode(chunk, state)
+
+    def encode_many(self, chunks: Sequence[Chunk]) -> list[Tokens]:
+        return self.encoder.encode_many(chunks)

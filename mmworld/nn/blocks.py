@@ -1,0 +1,259 @@
+"""A stream cut into blocks of one hop: a dense stem sees each block, a transformer a window of blocks.
+
+What a block holds depends on the stream alone, never on how it was chunked, so chunked and whole give the same tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mmworld.attention import FULL, Mask
+from mmworld.config import config
+from mmworld.errors import MediaError
+from mmworld.nn.position import Rotary
+from mmworld.nn.state import KVState
+from mmworld.nn.transformer import Transformer, TransformerConfig
+from mmworld.types import Chunk, Tokens
+
+
+@config
+class EncoderConfig:
+    """What every built-in encoder has.
+
+    Attributes:
+        dim: width of a token.
+        depth, n_heads, hidden, dropout: of the transformer.
+        window: blocks that a token sees, its own counted.
+    """
+
+    dim: int = 192
+    depth: int = 2
+    n_heads: int = 4
+    hidden: int = 384
+    dropout: float = 0.0
+    window: int = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """K blocks of one stream: what the stem takes of them, and their float64 seconds [K]."""
+
+    data: Any
+    start: Tensor
+    end: Tensor
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+class Cutter(Protocol):
+    """Cuts chunks into whole blocks; what does not fill one waits in the state."""
+
+    def init_state(self) -> Any: ...
+
+    def cut(self, chunk: Chunk, state: Any) -> Blocks: ...
+
+
+def block_times(t0: float, hop: float, first: int, n: int) -> tuple[Tensor, Tensor]:
+    """Starts and ends of blocks first .. first + n - 1, float64 [n]."""
+    edges = t0 + torch.arange(first, first + n + 1, dtype=torch.float64) * hop
+    return edges[:-1], edges[1:]
+
+
+@dataclass
+class Held:
+    """Rows of a stream that later blocks need: left context, then rows that fill no block yet.
+
+    Tensors are never written in place, so a fork shares them.
+    """
+
+    t0: float = 0.0
+    index: int = 0
+    rows: Tensor | None = None
+
+    def fork(self) -> Held:
+        return replace(self)
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.rows is None else self.rows.nbytes
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Cuts rows that come at a fixed rate (samples, frames) into blocks [context + size, ...].
+
+    Attributes:
+        size: rows of a block's own.
+        context: rows before them that the block sees as well.
+        rate: rows a second.
+        edge: before the first row and after the last stands that row again; without it, zeros.
+    """
+
+    size: int
+    context: int
+    rate: float
+    edge: bool = False
+
+    @property
+    def hop(self) -> float:
+        return self.size / self.rate
+
+    def init_state(self) -> Held:
+        return Held()
+
+    def cut(self, chunk: Chunk, state: Held) -> Blocks:
+        """The blocks that `chunk` completes, data [K, context + size, ...]; a last chunk completes the partial one.
+
+        Raises:
+            MediaError: the rows do not come at `rate`, or their shape changes within the stream.
+        """
+        rows = self._append(chunk, state)
+        if rows is None:
+            return Blocks(chunk.data[:0, None], *block_times(state.t0, self.hop, state.index, 0))
+        whole, rest = divmod(len(rows) - self.context, self.size)
+        partial = chunk.last and rest > 0
+        n = whole + partial
+        if partial:
+            rows = self._extend(rows, rows[-1:], self.size - rest)
+        start, end = block_times(state.t0, self.hop, state.index, n)
+        if partial:
+            end[-1] = min(max(chunk.end, float(start[-1])), float(end[-1]))
+        state.index += n
+        # Cloned: a view would keep a long chunk alive for the sake of its tail.
+        state.rows = rows[n * self.size :].clone()
+        if not n:
+            return Blocks(rows[:0, None], start, end)
+        return Blocks(rows.unfold(0, self.context + self.size, self.size).movedim(-1, 1), start, end)
+
+    def _append(self, chunk: Chunk, state: Held) -> Tensor | None:
+        data = chunk.data
+        seconds = chunk.end - chunk.start
+        if abs(seconds * self.rate - len(data)) > 1.5 + 0.02 * len(data):
+            raise MediaError(
+                "rate", f"{chunk!r}: {len(data)} rows in {seconds:.3f} s, not {self.rate:g} a second", hint="resample"
+            )
+        if state.rows is None:
+            if not len(data):
+                return None
+            state.t0 = chunk.start
+            return torch.cat((self._extend(data[:0], data[:1], self.context), data))
+        if data.shape[1:] != state.rows.shape[1:]:
+            shapes = f"{list(data.shape[1:])} after {list(state.rows.shape[1:])}"
+            raise MediaError("shape", f"{chunk!r}: rows of shape {shapes} in one stream")
+        return torch.cat((state.rows, data))
+
+    def _extend(self, rows: Tensor, row: Tensor, n: int) -> Tensor:
+        more = row.expand(n, *row.shape[1:])
+        return torch.cat((rows, more if self.edge else torch.zeros_like(more)))
+
+
+@dataclass
+class Nothing:
+    """The state of a cutter that holds nothing back."""
+
+    nbytes: int = 0
+
+    def fork(self) -> Nothing:
+        return self
+
+
+@dataclass(frozen=True)
+class Singles:
+    """Each row is a block of its own, at the times of its chunk."""
+
+    def init_state(self) -> Nothing:
+        return Nothing()
+
+    def cut(self, chunk: Chunk, state: Nothing) -> Blocks:
+        times = torch.tensor([chunk.start, chunk.end], dtype=torch.float64)[:, None].expand(2, len(chunk.data))
+        return Blocks(chunk.data, *times)
+
+
+@dataclass
+class StreamState:
+    """What an encoder remembers of one stream."""
+
+    cut: Any
+    kv: KVState
+
+    def fork(self) -> StreamState:
+        """An independent copy; tensors are shared until either side goes on."""
+        return StreamState(self.cut.fork(), self.kv.fork())
+
+    @property
+    def nbytes(self) -> int:
+        return self.cut.nbytes + self.kv.nbytes
+
+
+class BlockEncoder(nn.Module):
+    """Cutter, stem and transformer of one modality.
+
+    Args:
+        cutter: makes blocks of chunks.
+        stem: takes the data of one or more streams' blocks, returns tokens [N, D] and how many each block has.
+        c: sizes of the transformer over the tokens, and its window.
+    """
+
+    def __init__(self, cutter: Cutter, stem: nn.Module, c: EncoderConfig) -> None:
+        super().__init__()
+        self.cutter, self.stem, self.window = cutter, stem, c.window
+        sizes = TransformerConfig(c.dim, c.depth, c.n_heads, hidden=c.hidden, dropout=c.dropout)
+        self.transformer = Transformer(sizes, position=Rotary(c.dim // c.n_heads))
+
+    def init_state(self) -> StreamState:
+        return StreamState(self.cutter.init_state(), KVState(self.window))
+
+    def encode(self, chunk: Chunk, state: StreamState | None = None) -> Tokens:
+        """Tokens of the blocks that `chunk` completes; `state` moves on. None is a fresh stream."""
+        state = state or self.init_state()
+        blocks = self.cutter.cut(chunk, state.cut)
+        x, sizes = self._tokens([blocks])
+        if len(x):
+            x = self.transformer(x[None], Mask("blocks", sizes), state.kv)[0]
+        return _dated(x, sizes, blocks)
+
+    def encode_many(self, chunks: Sequence[Chunk]) -> list[Tokens]:
+        """Tokens of whole streams, one chunk each, in one packed pass."""
+        cuts = [self.cutter.cut(replace(c, last=True), self.cutter.init_state()) for c in chunks]
+        x, sizes = self._tokens(cuts)
+        if len(x):
+            x = self._attend(x, sizes, _split(sizes, [len(c) for c in cuts]))
+        out, n = [], 0
+        for mine, cut in zip(_split(sizes, [len(c) for c in cuts]), cuts, strict=True):
+            out.append(_dated(x[n : n + sum(mine)], mine, cut))
+            n += sum(mine)
+        return out
+
+    def _tokens(self, cuts: Sequence[Blocks]) -> tuple[Tensor, tuple[int, ...]]:
+        if not sum(map(len, cuts)):
+            weight = next(self.transformer.parameters())
+            return weight.new_zeros(0, self.transformer.config.dim), ()
+        return self.stem([c.data for c in cuts if len(c)])
+
+    def _attend(self, x: Tensor, sizes: tuple[int, ...], streams: list[tuple[int, ...]]) -> Tensor:
+        held = [s for s in streams if s]
+        if any(s != held[0] for s in held):
+            lengths = tuple(map(sum, held))
+            return self.transformer(x[None], Mask("blocks", sizes, self.window, lengths=lengths))[0]
+        # Streams of one layout are a plain batch, which spares a kernel call for each.
+        mask = FULL if len(held[0]) == 1 else Mask("blocks", held[0], self.window)
+        return self.transformer(x.unflatten(0, (len(held), -1)), mask).flatten(0, 1)
+
+
+def _split(sizes: tuple[int, ...], counts: Sequence[int]) -> list[tuple[int, ...]]:
+    out, n = [], 0
+    for count in counts:
+        out.append(sizes[n : n + count])
+        n += count
+    return out
+
+
+def _dated(x: Tensor, sizes: tuple[int, ...], blocks: Blocks) -> Tokens:
+    repeats = torch.tensor(sizes, dtype=torch.long)
+    return Tokens(x, blocks.start.repeat_interleave(repeats), blocks.end.repeat_interleave(repeats), sizes)
