@@ -114,7 +114,12 @@ def toy_world(seed: int = 0, **backbone: object) -> World:
         torch.manual_seed(seed)
         sizes = {"dim": 32, "depth": 2, "n_heads": 2, "hidden": 48, "norm": "rms", "activation": "silu", "gated": True}
         c = WorldConfig(TransformerConfig(**(sizes | backbone)), {n: {} for n in TOYS}, 320)
-        return World(c, toy_tokenizer()).eval()
+        world = World(c, toy_tokenizer()).eval()
+        with torch.no_grad():  # else an untrained model says its last id again and again
+            for layer in world.backbone.layers:
+                layer.attention.out.weight *= 8
+                layer.feed.down.weight *= 8
+        return world
     finally:
         modalities._table = kept
 

@@ -129,10 +129,9 @@ class World(nn.Module):
         """Tokens of the modality `name` [N, D'] as the backbone takes them [N, D]; `origin` is the time called zero."""
         return self._project(name, tokens.x, tokens.start - origin)
 
-    def embed(self, ids: Sequence[int]) -> Tensor:
-        """Text ids as the backbone takes them [N, D]."""
-        rows = torch.tensor(ids, dtype=torch.long, device=self.device)
-        return F.embedding(rows, self.embedding) * self.config.backbone.dim**0.5
+    def embed(self, ids: Tensor) -> Tensor:
+        """Text ids int64 [...] as the backbone takes them [..., D]."""
+        return F.embedding(ids.to(self.device), self.embedding) * self.config.backbone.dim**0.5
 
     def logits(self, x: Tensor) -> Tensor:
         """What the backbone made of text [..., D], as scores of the next id [..., V]; the head is the embedding."""
@@ -177,7 +176,7 @@ class World(nn.Module):
                 since = torch.cat([t.start - o for t, o in zip(tokens, origins, strict=True)])
                 x.append(self._project(name, torch.cat([t.x for t in tokens]), since))
         pools.append(layout.text([len(t) for t in texts]))
-        x.append(self.embed([t for ids in texts for t in ids]))
+        x.append(self.embed(torch.tensor([t for ids in texts for t in ids], dtype=torch.long)))
         row, is_text, blocks = layout.interleave(pools, len(texts))
         place = torch.from_numpy(row).to(self.device)
         return Packed(torch.cat(x)[place], blocks, torch.from_numpy(is_text).to(self.device).nonzero()[:, 0])

@@ -42,6 +42,11 @@ class KVState:
         """An independent copy that shares the tensors until either side goes on."""
         return KVState(self.window, self.sinks, self.blocks, list(self.keys), list(self.values))
 
+    def select(self, rows: Tensor) -> None:
+        """Keep only these rows of the batch, int64 [rows], in this order; a row may be repeated."""
+        self.keys = [k[rows] for k in self.keys]
+        self.values = [v[rows] for v in self.values]
+
     def mask(self, new: tuple[int, ...]) -> Mask:
         """The rule for new blocks as queries over held and new blocks as keys."""
         blocks = self.blocks + new

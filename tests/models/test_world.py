@@ -35,7 +35,7 @@ def one_by_one(item: Item) -> torch.Tensor:
             blocks.append((round(float(tokens.end[at]), 6), chunk.modality, x[at : at + n]))
             at += n
     blocks.sort(key=lambda b: b[:2])
-    text = [*WORLD.embed(item.ids[:-1]).split(1)] if len(item.ids) > 1 else []
+    text = [*WORLD.embed(torch.tensor(item.ids[:-1])).split(1)] if len(item.ids) > 1 else []
     row = [b[2] for b in blocks] + text
     if not text:
         return torch.zeros(0, WORLD.config.vocab)

@@ -1,0 +1,140 @@
+"""Text from a backbone that has seen its input: one id a step for every row of a batch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mmworld.attention import CAUSAL, Mask
+from mmworld.generate.beam import Beam
+from mmworld.generate.samplers import GREEDY, Sampler
+from mmworld.generate.stop import STOP, Stop
+from mmworld.models.world import Item, World
+from mmworld.nn.state import KVState
+from mmworld.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A text that the model made.
+
+    Attributes:
+        ids: without <eos>.
+        score: mean log-probability of its ids, <eos> too, before any temperature.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    score: float
+
+
+@dataclass
+class Row:
+    """A text on its way: its ids, <eos> too, and their log-probabilities."""
+
+    ids: list[int] = field(default_factory=list)
+    log_p: list[float] = field(default_factory=list)
+
+    def finish(self, tokenizer: Tokenizer, stop: Stop) -> Generation:
+        ids = tuple(i for i in self.ids if i != tokenizer.eos)
+        text = tokenizer.decode(ids)
+        kept = stop.cut(text)
+        score = sum(self.log_p) / max(1, len(self.log_p))
+        return Generation((text if kept is None else kept).strip(), ids, score)
+
+
+def steps(world: World, state: KVState, logits: Tensor, pick: Sampler, stop: Stop) -> Iterator[list[Row]]:
+    """Grow one text for each row of `state` and of `logits` [B, V]; yields all of them after each step.
+
+    The state is used up. A finished row leaves the batch and costs nothing more.
+    """
+    rows = [Row() for _ in range(len(logits))]
+    growing, choose, tokenizer = list(rows), pick.start(), world.tokenizer
+    for step in range(stop.max_tokens):
+        ids = choose(logits)
+        log_p = logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]
+        for row, i, p in zip(growing, ids.tolist(), log_p.tolist(), strict=True):
+            row.ids.append(i)
+            row.log_p.append(p)
+        yield rows
+        alive = [n for n, row in enumerate(growing) if not _ended(row, tokenizer, stop)]
+        if not alive or step == stop.max_tokens - 1:
+            return
+        if len(alive) < len(growing):
+            keep = torch.tensor(alive, device=ids.device)
+            ids, growing = ids[keep], [growing[n] for n in alive]
+            state.select(keep)
+        logits = read(world, state, ids[:, None])
+
+
+def read(world: World, state: KVState, ids: Tensor) -> Tensor:
+    """Append text ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
+    return world.logits(world.backbone(world.embed(ids), CAUSAL, state)[:, -1])
+
+
+@torch.no_grad()
+def decode(
+    world: World, state: KVState, logits: Tensor, sampler: Sampler | Beam = GREEDY, stop: Stop = STOP
+) -> list[Generation]:
+    """One text for each row of `state`, which has read all that comes before; `logits` [B, V] predict the first id."""
+    if isinstance(sampler, Beam):
+        found = sampler.search(lambda s, ids: read(world, s, ids), state, logits, world.tokenizer.eos, stop.max_tokens)
+        return [Row(ids, log_p).finish(world.tokenizer, stop) for ids, log_p in found]
+    *_, rows = steps(world, state, logits, sampler, stop)
+    return [row.finish(world.tokenizer, stop) for row in rows]
+
+
+@torch.no_grad()
+def generate_many(
+    world: World,
+    items: Sequence[Item],
+    sampler: Sampler | Beam = GREEDY,
+    stop: Stop = STOP,
+    *,
+    batch: int = 128,
+) -> list[Generation]:
+    """A text for each item, after its given ids (those before `loss_from`; the rest is not looked at).
+
+    `batch` items are encoded in one packed pass; those whose blocks have the same sizes then go through the backbone
+    side by side, so nothing is padded.
+    """
+    out: list[Generation] = []
+    for at in range(0, len(items), batch):
+        out += _generate_batch(world, items[at : at + batch], sampler, stop)
+    return out
+
+
+def _generate_batch(world: World, items: Sequence[Item], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:
+    packed = world.pack([i.chunks for i in items], [i.ids[: i.loss_from] for i in items])
+    rows = packed.x.split(packed.lengths)
+    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i, sizes in enumerate(packed.blocks):
+        alike[sizes].append(i)
+    out: dict[int, Generation] = {}
+    for sizes, members in alike.items():
+        state = KVState()
+        y = world.backbone(torch.stack([rows[i] for i in members]), Mask("blocks", sizes), state)
+        out.update(zip(members, decode(world, state, world.logits(y[:, -1]), sampler, stop), strict=True))
+    return [out[i] for i in range(len(items))]
+
+
+def pieces(tokenizer: Tokenizer, texts: Iterable[Sequence[int]]) -> Iterator[str]:
+    """What each longer version of a text adds to the one before, characters never cut in two."""
+    shown = text = ""
+    for ids in texts:
+        text = tokenizer.decode(ids)
+        if not text.endswith("�") and len(text) > len(shown):
+            yield text[len(shown) :]
+            shown = text
+    if text != shown:
+        yield text[len(shown) :]
+
+
+def _ended(row: Row, tokenizer: Tokenizer, stop: Stop) -> bool:
+    if row.ids[-1] == tokenizer.eos:
+        return True
+    return bool(stop.texts) and stop.cut(tokenizer.decode(row.ids)) is not None
