@@ -1,0 +1,77 @@
+"""Integer ticks become seconds here and nowhere else.
+
+The media clock starts at the earliest timestamp that the container declares: a file whose first picture is stamped 10
+s (or −0.5 s) starts at 0, as in every player, and its sound keeps its distance from its pictures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+
+WRAP = 1 << 33
+"""MPEG timestamps count 90 kHz in 33 bits: they start again every 26.5 hours."""
+BACK = Fraction(1, 2)
+"""Seconds that decoding time may step back before it counts as a jump; it never does in a sound stream."""
+
+
+@dataclass(slots=True)
+class _Track:
+    offset: Fraction
+    expected: Fraction | None = None
+    wraps: int = 0
+
+
+class Clock:
+    """One clock for all streams of a container: wraps are undone, jumps are closed up and counted as "discontinuity".
+
+    Args:
+        origin: seconds on the container's scale that become 0.
+        jump: seconds that time may leap forward before it counts as a jump; 10 s in broadcast streams, as FFmpeg has
+            it.
+        counts: where jumps are counted.
+    """
+
+    def __init__(self, origin: Fraction, jump: float, counts: Counter[str]) -> None:
+        self.origin = origin
+        self._jump = Fraction(jump)
+        self._counts = counts
+        self._offset = Fraction(0)
+        self._tracks: dict[int, _Track] = {}
+
+    def place(self, stream: int, ticks: int, base: Fraction, duration: int) -> int:
+        """What to add to the timestamps of a packet, in ticks, so that `stream` goes on without a jump.
+
+        Packets must come in decoding order; `ticks` is the decoding time, `duration` the packet's, both in units of
+        `base` seconds.
+        """
+        track = self._tracks.setdefault(stream, _Track(self._offset))
+        time = (ticks + track.wraps * WRAP) * base + track.offset
+        if track.expected is not None and not self._plausible(time - track.expected):
+            time = self._repair(track, ticks, base)
+        track.expected = time + duration * base
+        return track.wraps * WRAP + round(track.offset / base)
+
+    def _plausible(self, step: Fraction) -> bool:
+        return -BACK <= step <= self._jump
+
+    def _repair(self, track: _Track, ticks: int, base: Fraction) -> Fraction:
+        assert track.expected is not None
+        raw = (ticks + track.wraps * WRAP) * base
+        if base == Fraction(1, 90000) and self._plausible(raw + WRAP * base + track.offset - track.expected):
+            track.wraps += 1
+            return raw + WRAP * base + track.offset
+        if not self._plausible(raw + self._offset - track.expected):  # else: another stream met the same jump first
+            self._offset = track.expected - raw
+            self._counts["discontinuity"] += 1
+        track.offset = self._offset
+        return raw + track.offset
+
+    def seconds(self, ticks: int, base: Fraction) -> float:
+        """Seconds on the media clock, rounded once."""
+        return float(ticks * base - self.origin)
+
+    def ticks(self, seconds: float, base: Fraction) -> int:
+        """The last tick of the container's scale that is not after `seconds` on the media clock."""
+        return int((Fraction(seconds) + self.origin) // base)

@@ -1,0 +1,183 @@
+"""Packets to decoded frames, one packet at a time, so that a broken one costs itself and no more."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import av
+
+from mmworld.errors import LimitError
+from mmworld.media.clock import Clock
+from mmworld.media.probe import THREADS, origin
+
+if TYPE_CHECKING:
+    from mmworld.media.gate import Media
+
+LOOKAHEAD = 8
+"""Packets that are read ahead to learn which pictures nobody will see."""
+FAULTS_IN_A_ROW = 64
+"""After so many read errors without a packet between them the rest of the file is given up."""
+_BROADCAST = ("mpegts", "mpeg", "flv", "asf")
+_NO_SEEK = ("mp3", "aac", "amr")
+"""Formats whose timestamps after a seek are guesses; they are quick to decode from the start."""
+_TRUE_PTS = ("mov", "matroska", "mpegts", "mpeg", "flv")
+"""Formats that store presentation times; elsewhere they are guessed, and nothing is left out on a guess."""
+PREROLL = {"mpegts": 10.0, "mpeg": 10.0, "ogg": 2.0}
+"""Seconds to seek ahead of the wanted time: in streams without an index a seek may land behind the key frame."""
+
+Wanted = Callable[[float, float], bool]
+"""Whether a picture shown from the first time (seconds) until the second is wanted."""
+
+
+class Decoded(NamedTuple):
+    """A frame of stream `stream`: `time` and `duration` in seconds on the media clock (time is None when unknown)."""
+
+    stream: int
+    time: float | None
+    duration: float
+    frame: Any
+
+
+class _Stamp:
+    """Presentation time, or decoding time where that proves the more orderly of the two; as FFmpeg's best effort."""
+
+    def __init__(self, doubtful: bool) -> None:
+        self._last = [-(1 << 62)] * 2
+        self._faults = [int(doubtful), 0]
+
+    def ticks(self, *stamps: int | None) -> int | None:
+        for i, stamp in enumerate(stamps):
+            self._faults[i] += stamp is None or stamp <= self._last[i]
+            self._last[i] = self._last[i] if stamp is None else stamp
+        pts, dts = stamps
+        return pts if pts is not None and (self._faults[0] <= self._faults[1] or dts is None) else dts
+
+
+class Demuxer:
+    """One pass over the chosen streams of an opened container.
+
+    Args:
+        streams: the picture and/or sound stream.
+        start: seconds; frames before it may be left out where the container can seek, but never the one shown at
+            `start`.
+        wanted: lets the decoder leave out pictures that no other picture needs and nobody asked for; exact, never a
+            guess.
+    """
+
+    def __init__(self, media: Media, opened: Any, streams: list[Any], start: float, wanted: Wanted | None) -> None:
+        self._media, self._opened, self._streams = media, opened, streams
+        name = opened.format.name
+        self.clock = Clock(origin(opened), 10 if name in _BROADCAST else 3600, media.counts)
+        self.end = 0.0
+        self._wanted = wanted if name.startswith(_TRUE_PTS) else None
+        self._errors = 0
+        self._stamp = _Stamp(doubtful=not name.startswith(_TRUE_PTS))
+        for stream in streams:
+            stream.codec_context.options = {"max_pixels": str(media.budget.pixels)}
+            stream.codec_context.thread_count = THREADS
+            stream.thread_type = "AUTO"
+        if start > 0 and media.seekable and name not in _NO_SEEK:
+            self._seek(start - PREROLL.get(name, 0.2))
+
+    def _seek(self, time: float) -> None:
+        try:
+            self._opened.seek(self.clock.ticks(max(time, 0.0), Fraction(1, av.time_base)))
+        except av.error.FFmpegError:
+            self._media.counts["not seekable"] += 1
+
+    def __iter__(self) -> Iterator[Decoded]:
+        for packet in self._look_ahead():
+            yield from self._decode(packet)
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets on one clock; after a read error reading goes on behind it."""
+        faults = 0
+        while faults < FAULTS_IN_A_ROW:
+            try:
+                for packet in self._opened.demux(self._streams):
+                    faults = 0
+                    if packet.size:
+                        self._place(packet)
+                    yield packet
+                return
+            except (av.error.FFmpegError, OSError):
+                faults += 1
+                self._fault("corrupt packets")
+        self._media.counts["truncated"] += 1
+        yield from self._flushes()
+
+    def _flushes(self) -> Iterator[Any]:
+        for stream in self._streams:
+            packet = av.Packet()
+            packet.stream = stream
+            yield packet
+
+    def _place(self, packet: Any) -> None:
+        ticks = packet.dts if packet.dts is not None else packet.pts
+        if ticks is None:
+            return
+        shift = self.clock.place(packet.stream_index, ticks, packet.time_base, packet.duration or 0)
+        if shift:
+            packet.dts = None if packet.dts is None else packet.dts + shift
+            packet.pts = None if packet.pts is None else packet.pts + shift
+
+    def _look_ahead(self) -> Iterator[Any]:
+        """Packets in order, each marked by the decoder's `skip_frame` when its picture will not be seen.
+
+        A picture is unseen when another, shown later, comes before the next wanted time; packets that have not been
+        read could only add such pictures, so what is skipped is skipped rightly.
+        """
+        if self._wanted is None:
+            yield from self._packets()
+            return
+        ahead: deque[Any] = deque()
+        for packet in self._packets():
+            ahead.append(packet)
+            if len(ahead) > LOOKAHEAD:
+                yield self._mark(ahead.popleft(), ahead)
+        while ahead:
+            yield self._mark(ahead.popleft(), ahead)
+
+    def _mark(self, packet: Any, ahead: deque[Any]) -> Any:
+        if packet.stream.type != "video":
+            return packet
+        packet.stream.codec_context.skip_frame = "NONREF" if self._unseen(packet, ahead) else "DEFAULT"
+        return packet
+
+    def _unseen(self, packet: Any, ahead: deque[Any]) -> bool:
+        later = [p.pts for p in ahead if p.stream_index == packet.stream_index and p.pts is not None]
+        if packet.pts is None or not (later := [pts for pts in later if pts > packet.pts]):
+            return False
+        assert self._wanted is not None
+        return not self._wanted(*(self.clock.seconds(pts, packet.time_base) for pts in (packet.pts, min(later))))
+
+    def _decode(self, packet: Any) -> Iterator[Decoded]:
+        try:
+            frames = packet.stream.decode(packet if packet.size else None)
+        except (av.error.FFmpegError, ValueError):
+            self._fault("corrupt packets")
+            return
+        for frame in frames:
+            if frame.is_corrupt:
+                self._media.counts["corrupt frames"] += 1
+            yield self._timed(packet.stream, frame)
+
+    def _timed(self, stream: Any, frame: Any) -> Decoded:
+        base = frame.time_base or stream.time_base
+        ticks = frame.pts if stream.type == "audio" else self._stamp.ticks(frame.pts, frame.dts)
+        time = None if ticks is None else self.clock.seconds(ticks, base)
+        duration = float(frame.duration * base) if frame.duration else 0.0
+        if stream.type == "audio":
+            duration = frame.samples / frame.sample_rate if frame.sample_rate else 0.0
+        self.end = max(self.end, (time or 0.0) + duration)
+        return Decoded(stream.index, time, duration, frame)
+
+    def _fault(self, name: str) -> None:
+        self._media.counts[name] += 1
+        self._errors += 1
+        if self._errors > self._media.budget.errors:
+            limit = self._media.budget.errors
+            raise LimitError("errors", f"{self._media.name}: more than {limit} broken packets, the rest is not read")

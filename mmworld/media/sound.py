@@ -1,0 +1,221 @@
+"""From decoded audio frames to one seamless signal: float32, gaps filled, bad samples silenced, resampled without
+joints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import av
+import numpy as np
+import torch
+
+from mmworld.errors import LimitError, UsageError
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from torch import Tensor
+
+TOLERANCE = 0.02
+"""Seconds by which timestamps may wander from the count of samples before it is a gap or an overlap."""
+PIECE = 0.2
+"""Seconds of sound in a piece, the last one excepted."""
+
+
+class Samples(NamedTuple):
+    """Sound from `time` seconds on the media clock: float32 [S, C], full scale ±1."""
+
+    time: float
+    data: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """How the sound of a file is wanted.
+
+    Attributes:
+        rate: samples a second; None: as stored.
+        mono: the mean of all channels, [S, 1]; else the channels as stored.
+    """
+
+    rate: int | None = None
+    mono: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not 1_000 <= self.rate <= 384_000:
+            raise UsageError(f"rate must be 1000 to 384000 samples/s, is {self.rate}")
+
+
+class SoundTrack:
+    """Takes decoded frames, gives `Samples` that tile the time from the first one on.
+
+    Piece k starts at t0 + (samples before it) / rate, so nothing drifts. A gap in the timestamps becomes silence, an
+    overlap is cut.
+    """
+
+    def __init__(self, spec: Sound, start: float, end: float, counts: Counter[str], max_seconds: float) -> None:
+        self._spec, self._start, self._end = spec, start, end
+        self._counts, self._max_seconds = counts, max_seconds
+        self._origin: float | None = None  # time of the first sample kept
+        self._n_in = 0
+        self._in_rate = 0
+        self._n_channels = 0
+        self._resampler: Resampler | None = None
+        self._pending: list[np.ndarray] = []
+        self._n_out = 0
+        self.done = False
+
+    @property
+    def clock(self) -> float:
+        """No sample from before this time is still to come."""
+        return -math.inf if self._origin is None else self._origin + self._n_out / self._out_rate
+
+    @property
+    def _out_rate(self) -> int:
+        return self._spec.rate or self._in_rate
+
+    def push(self, time: float | None, duration: float, frame: Any) -> Iterator[Samples]:
+        """The pieces that are complete once `frame` is known."""
+        x = self._clean(waveform(frame))
+        if self._resampler is None:
+            self._in_rate, self._n_channels = frame.sample_rate, x.shape[1]
+            self._resampler = Resampler(frame.sample_rate, self._out_rate)
+        elif frame.sample_rate != self._in_rate:
+            self._counts["rate change"] += 1
+            x = _again(x, frame.sample_rate, self._in_rate)
+        if x.shape[1] != self._n_channels:
+            self._counts["channel change"] += 1
+            x = np.repeat(x.mean(1, keepdims=True), self._n_channels, 1)
+        if self._origin is None:
+            x, time = self._first(x, time)
+        if self._origin is not None:
+            yield from self._continue(x, time)
+
+    def flush(self) -> Iterator[Samples]:
+        """The rest, once the last frame has come."""
+        if self._resampler is not None and not self.done:
+            self._collect(self._resampler.flush())
+            yield from self._take(1)
+        self.done = True
+
+    def _clean(self, x: np.ndarray) -> np.ndarray:
+        bad = ~np.isfinite(x)
+        if bad.any():
+            self._counts["corrupt samples"] += int(bad.sum())
+            x = np.where(bad, np.float32(0), x)
+        return np.clip(x, -1e4, 1e4)
+
+    def _first(self, x: np.ndarray, time: float | None) -> tuple[np.ndarray, float]:
+        """What of the first frame lies at or after the start; that fixes the origin of all times."""
+        time = 0.0 if time is None else time
+        skip = max(0, math.ceil((self._start - time) * self._in_rate - 1e-3))
+        if skip < len(x):
+            self._origin = time + skip / self._in_rate
+        return x[skip:], time + min(skip, len(x)) / self._in_rate
+
+    def _continue(self, x: np.ndarray, time: float | None) -> Iterator[Samples]:
+        assert self._origin is not None
+        gap = 0 if time is None else round((time - self._origin) * self._in_rate) - self._n_in
+        if abs(gap) <= TOLERANCE * self._in_rate:
+            gap = 0
+        if gap > 0:
+            yield from self._silence(gap)
+        elif gap < 0:
+            self._counts["audio overlaps"] += 1
+            x = x[-gap:]
+        yield from self._feed(x)
+
+    def _silence(self, n: int) -> Iterator[Samples]:
+        self._counts["audio gaps"] += 1
+        while n > 0 and not self.done:
+            step = min(n, self._in_rate)
+            yield from self._feed(np.zeros((step, self._n_channels), np.float32))
+            n -= step
+
+    def _feed(self, x: np.ndarray) -> Iterator[Samples]:
+        assert self._resampler is not None
+        assert self._origin is not None
+        if self.done or not len(x):
+            return
+        left = (
+            math.ceil((self._end - self._origin) * self._in_rate - 1e-3) - self._n_in
+            if self._end < math.inf
+            else len(x)
+        )
+        x = x[: max(left, 0)]
+        self._n_in += len(x)
+        if self._n_in > self._max_seconds * self._in_rate:
+            raise LimitError("seconds", f"more than {self._max_seconds:.0f} s of sound")
+        if len(x):
+            self._collect(self._resampler.feed(x.mean(1, keepdims=True) if self._spec.mono else x))
+        yield from self._take(int(PIECE * self._out_rate))
+        if left <= len(x) and self._end < math.inf:
+            yield from self.flush()
+
+    def _collect(self, y: np.ndarray) -> None:
+        if len(y):
+            self._pending.append(y)
+
+    def _take(self, at_least: int) -> Iterator[Samples]:
+        n = sum(map(len, self._pending))
+        if n >= at_least:
+            time = self.clock
+            self._n_out += n
+            data = np.concatenate(self._pending)
+            self._pending.clear()
+            yield Samples(time, torch.from_numpy(data))
+
+
+class Resampler:
+    """float32 [S, C] at one rate to another by libswresample; any cutting of the input gives the same output."""
+
+    def __init__(self, rate_in: int, rate_out: int) -> None:
+        self._rate_in, self._same = rate_in, rate_in == rate_out
+        self._resampler = av.AudioResampler(format="flt", rate=rate_out)
+        self._n_channels = 0
+        self._position = 0
+
+    def feed(self, x: np.ndarray) -> np.ndarray:
+        """Samples that are settled once `x` [S, C] is known."""
+        self._n_channels = x.shape[1]
+        if self._same:
+            return x
+        layout = "mono" if self._n_channels == 1 else f"{self._n_channels} channels"
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(x, np.float32).reshape(1, -1), format="flt", layout=layout
+        )
+        frame.sample_rate, frame.pts, frame.time_base = self._rate_in, self._position, Fraction(1, self._rate_in)
+        self._position += len(x)
+        return self._join(self._resampler.resample(frame))
+
+    def flush(self) -> np.ndarray:
+        """The rest."""
+        return self._join([] if self._same else self._resampler.resample(None))
+
+    def _join(self, frames: list[Any]) -> np.ndarray:
+        parts = [f.to_ndarray().reshape(-1, self._n_channels) for f in frames]
+        return np.concatenate(parts) if parts else np.zeros((0, self._n_channels), np.float32)
+
+
+def _again(x: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
+    resampler = Resampler(rate_in, rate_out)
+    return np.concatenate([resampler.feed(x), resampler.flush()])
+
+
+def waveform(frame: Any) -> np.ndarray:
+    """An av audio frame as float32 [S, C], full scale ±1."""
+    n_channels = frame.layout.nb_channels
+    if frame.format.is_planar and n_channels > 8:
+        frame = av.AudioResampler(format="flt").resample(frame)[0]
+    x = frame.to_ndarray()
+    x = x.T if frame.format.is_planar else x.reshape(-1, n_channels)
+    if x.dtype == np.uint8:
+        return ((x.astype(np.float32) - 128) / 128).astype(np.float32)
+    if x.dtype.kind == "i":
+        return (x / np.float32(-float(np.iinfo(x.dtype).min))).astype(np.float32)
+    return np.asarray(x, np.float32)
