@@ -34,9 +34,14 @@ TEXT = 1 << 62
 """Tick of text: after all media."""
 
 
-def ticks(end: Sequence[float] | NDArray[np.float64]) -> Ints:
+def ticks(end: NDArray[np.float64]) -> Ints:
     """Seconds in whole microseconds: blocks that end together compare equal, whatever sum their ends came from."""
-    return np.rint(np.asarray(end, dtype=np.float64) * 1e6).astype(np.int64)
+    return np.rint(end * 1e6).astype(np.int64)
+
+
+def tick(end: float) -> float:
+    """The same of one time; infinite stays so."""
+    return np.rint(end * 1e6).item()
 
 
 def media(tokens: Sequence[Tokens], items: Sequence[int], rank: int) -> Pool:

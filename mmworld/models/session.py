@@ -1,0 +1,250 @@
+"""One live stream of any mixture: chunks come in as they arrive, text comes out when asked for."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmworld.attention import CAUSAL, Mask
+from mmworld.errors import CheckpointError, ConfigError, LimitError, UsageError
+from mmworld.generate.beam import Beam
+from mmworld.generate.decode import Generation, decode, pieces, read, steps
+from mmworld.generate.samplers import GREEDY, Sampler
+from mmworld.generate.stop import STOP, Stop
+from mmworld.models import snapshot
+from mmworld.models.layout import tick
+from mmworld.models.world import World
+from mmworld.nn.state import KVState
+from mmworld.types import Chunk, Tokens
+from mmworld.weights.checkpoint import load_safetensors, read_header, save_tensors
+
+MAX_WAITING = 4096
+"""Blocks that may wait for a stream that lags behind."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One block of one modality's tokens."""
+
+    modality: str
+    tokens: Tokens
+
+    @property
+    def end(self) -> float:
+        return float(self.tokens.end[0])
+
+
+@dataclass
+class Stream:
+    """Where one modality stands.
+
+    Attributes:
+        state: of its encoder.
+        start: of its first chunk; None before that.
+        clock: end of its last chunk.
+        done: no block that ends by then is still to come.
+        open: whether chunks may still come.
+    """
+
+    state: Any
+    start: float | None = None
+    clock: float = -torch.inf
+    done: float = -torch.inf
+    open: bool = True
+
+    def fork(self) -> Stream:
+        state = self.state.fork() if hasattr(self.state, "fork") else copy.deepcopy(self.state)
+        return replace(self, state=state)
+
+
+class Session:
+    """One stream of any mixture of modalities, seen by one World; several sessions share its weights.
+
+    A block waits until every open stream has passed its end and then enters the backbone in (end, modality) order, so
+    the context depends neither on how streams are chunked nor on which arrives first. It equals that of `World.forward`
+    on the whole streams.
+
+    Args:
+        modalities: names of the streams that will come.
+        window: blocks kept, and `sinks` first ones that always stay; None keeps all.
+
+    Raises:
+        ConfigError: the model has no adapter of that name.
+    """
+
+    def __init__(self, world: World, *, modalities: Sequence[str], window: int | None = None, sinks: int = 0) -> None:
+        if unknown := [n for n in modalities if n not in world.adapters]:
+            raise ConfigError(f"this model has no adapter for {', '.join(unknown)}", hint=f"has {list(world.adapters)}")
+        self.world = world
+        self.origin: float | None = None
+        self.context = KVState(window, sinks)
+        self.streams = {n: Stream(_adapter(world, n).init_state()) for n in modalities}
+        self._waiting: list[tuple[float, str, int, Block]] = []  # a heap by (tick of end, modality, arrival)
+        self._arrived = 0
+
+    @property
+    def clock(self) -> float:
+        """Seconds up to which every stream has been received; -inf before all have begun."""
+        clocks = [s.clock for s in self.streams.values() if s.open]
+        return min(clocks) if clocks else max((s.clock for s in self.streams.values()), default=-torch.inf)
+
+    @property
+    def done(self) -> float:
+        """Seconds up to which no more blocks can come; inf once every stream has ended."""
+        return min((s.done for s in self.streams.values() if s.open), default=torch.inf)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of tensors held."""
+        states = [self.context, *(s.state for s in self.streams.values()), *(b.tokens for *_, b in self._waiting)]
+        return sum(map(snapshot.nbytes, states))
+
+    def append(self, chunk: Chunk) -> None:
+        """Take the next chunk of its stream, and all blocks that are due into the context.
+
+        Raises:
+            UsageError: its modality was not announced, has ended, or the chunk starts before the last one.
+            LimitError: another stream lags so far behind that MAX_WAITING blocks wait for it.
+        """
+        self.feed(chunk)
+        self.enter(self.due())
+
+    @torch.no_grad()
+    def feed(self, chunk: Chunk) -> None:
+        """Encode a chunk; its blocks wait until `due` hands them out. Raises as `append` does."""
+        stream = self._stream(chunk)
+        adapter = _adapter(self.world, chunk.modality)
+        tokens = adapter.encode(chunk, stream.state)
+        stream.start = chunk.start if stream.start is None else stream.start
+        stream.clock, stream.open = max(stream.clock, chunk.end), not chunk.last
+        for block in split(chunk.modality, tokens):
+            self._push(block)
+            stream.done = block.end
+        stream.done = max(stream.done, stream.clock - adapter.hop)  # a hop without tokens must not hold up the others
+        if len(self._waiting) > MAX_WAITING and self._waiting[0][0] > tick(self.done):
+            slow = min((n for n, s in self.streams.items() if s.open), key=lambda n: self.streams[n].done)
+            message = f"{len(self._waiting)} blocks wait for the stream {slow!r}"
+            raise LimitError("waiting", message, hint="append chunks of all streams in the order of their ends")
+
+    def due(self, until: float = torch.inf) -> list[Block]:
+        """Take out the waiting blocks that end by `until` and that no earlier block can follow, in order."""
+        limit, blocks = tick(min(until, self.done)), []
+        while self._waiting and self._waiting[0][0] <= limit:
+            blocks.append(heappop(self._waiting)[-1])
+        return blocks
+
+    @torch.no_grad()
+    def enter(self, blocks: Sequence[Block]) -> None:
+        """Put blocks, in order, into the context."""
+        if not blocks:
+            return
+        if self.origin is None:
+            self.origin = min(s.start for s in self.streams.values() if s.start is not None)
+        x = torch.cat([self.world.observe(b.modality, b.tokens, self.origin) for b in blocks])
+        self.world.backbone(x[None], Mask("blocks", tuple(len(b.tokens) for b in blocks)), self.context)
+
+    def generate(self, prompt: str = "", sampler: Sampler | Beam = GREEDY, stop: Stop = STOP) -> Generation:
+        """What the model says of the context; the context stays as it is."""
+        context, logits = self._ask(prompt)
+        return decode(self.world, context, logits, sampler, stop)[0]
+
+    @torch.no_grad()
+    def pieces(self, prompt: str = "", sampler: Sampler = GREEDY, stop: Stop = STOP) -> Iterator[str]:
+        """The text of `generate`, piece by piece as it is made."""
+        context, logits = self._ask(prompt)
+        eos = self.world.tokenizer.eos
+        grown = (rows[0].ids for rows in steps(self.world, context, logits, sampler, stop))
+        yield from pieces(self.world.tokenizer, ([i for i in ids if i != eos] for ids in grown))
+
+    @torch.no_grad()
+    def commit(self, ids: Sequence[int]) -> None:
+        """Put text into the context, each id a block of its own."""
+        if len(ids):
+            self.world.backbone(self.world.embed(torch.tensor([ids])), CAUSAL, self.context)
+
+    def clear(self, origin: float | None = None) -> None:
+        """Forget the context; encoders and clocks go on, and time is counted from `origin`, or else from now."""
+        self.context = KVState(self.context.window, self.context.sinks)
+        self.origin = self.clock if origin is None else origin
+
+    def fork(self) -> Session:
+        """An independent session that goes on from here; tensors are shared until either side moves."""
+        other = copy.copy(self)
+        other.context = self.context.fork()
+        other.streams = {n: s.fork() for n, s in self.streams.items()}
+        other._waiting = list(self._waiting)
+        return other
+
+    def save(self, path: Path | str) -> None:
+        """Write all that the session remembers, not the model, as safetensors. Raises ResourceError as a save does."""
+        values = dict(snapshot.leaves(self.context, "context"))
+        for name, stream in self.streams.items():
+            values |= dict(snapshot.leaves(stream, f"streams.{name}"))
+        for i, (*_, block) in enumerate(sorted(self._waiting, key=lambda w: w[:3])):
+            values |= dict(snapshot.leaves(block, f"waiting.{i}"))
+        tensors = {n: x for n, x in values.items() if isinstance(x, Tensor)}
+        plain = {n: x for n, x in values.items() if n not in tensors}
+        about = {"modalities": list(self.streams), "origin": self.origin, "waiting": len(self._waiting), **plain}
+        save_tensors(tensors, path, {"session": json.dumps(about)})
+
+    @classmethod
+    def load(cls, world: World, path: Path | str) -> Session:
+        """The session that `save` wrote, to go on with the same model.
+
+        Raises:
+            CheckpointError: the file is damaged or not a session's.
+        """
+        about = read_header(path).get("__metadata__", {}).get("session")
+        if about is None:
+            raise CheckpointError(f"{path}: holds no session")
+        values = json.loads(about) | load_safetensors(path)
+        session = cls(world, modalities=values["modalities"])
+        session.origin = values["origin"]
+        session.context = snapshot.restore(session.context, values, "context")
+        session.streams = {n: snapshot.restore(s, values, f"streams.{n}") for n, s in session.streams.items()}
+        empty = torch.zeros(0)
+        for i in range(values["waiting"]):
+            session._push(snapshot.restore(Block("", Tokens(empty, empty, empty, ())), values, f"waiting.{i}"))
+        return session
+
+    def _push(self, block: Block) -> None:
+        heappush(self._waiting, (tick(block.end), block.modality, self._arrived, block))
+        self._arrived += 1
+
+    @torch.no_grad()
+    def _ask(self, prompt: str) -> tuple[KVState, Tensor]:
+        context = self.context.fork()
+        context.window = None  # what is said must not push out what it is said of
+        return context, read(self.world, context, torch.tensor([self.world.prompt(prompt)]))
+
+    def _stream(self, chunk: Chunk) -> Stream:
+        stream = self.streams.get(chunk.modality)
+        if stream is None:
+            raise UsageError(f"{chunk!r}: this session has {', '.join(self.streams)}")
+        if not stream.open:
+            raise UsageError(f"{chunk!r}: that stream has ended")
+        if chunk.start < stream.clock - 1e-3:
+            raise UsageError(f"{chunk!r}: starts before the last one's end at {stream.clock:.3f} s")
+        return stream
+
+
+def split(modality: str, tokens: Tokens) -> Iterator[Block]:
+    """The blocks of `tokens` one by one; empty ones are left out."""
+    at = 0
+    for n in tokens.blocks:
+        part = slice(at, at + n)
+        if n:
+            yield Block(modality, Tokens(tokens.x[part], tokens.start[part], tokens.end[part], (n,)))
+        at += n
+
+
+def _adapter(world: World, name: str) -> Any:
+    return world.adapters[name]
