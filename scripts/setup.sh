@@ -32,6 +32,7 @@ fi
     exit 1
 }
 [[ -x .venv/bin/python ]] || "$python" -m venv .venv
+echo "setup: installing requirements.lock into .venv, some 6 GB, a few minutes" >&2
 pip=(.venv/bin/python -m pip --disable-pip-version-check)
 "${pip[@]}" install --quiet --require-hashes --only-binary :all: -r requirements.lock
 "${pip[@]}" install --quiet --no-deps --no-build-isolation --editable .

@@ -1,0 +1,52 @@
+"""The command line: one file a verb, imported when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "caption": "caption video, sound, images, point clouds and sensor series as they stream",
+    "demo": "caption the sample media that come with mmworld",
+    "eval": "score a model on held-out data, as a table",
+    "train": "train a model from a recipe",
+    "models": "list the models at hand",
+    "data": "list and check training sets",
+    "doctor": "say what works on this machine, and how to mend what does not",
+}
+
+HELP = """usage: mmworld VERB [options]
+
+{verbs}
+
+mmworld VERB --help shows a verb's options; mmworld --version the version."""
+
+
+def main() -> None:
+    """The `mmworld` command: run the process's own command line and leave."""
+    from mmworld.cli import guard
+
+    guard.leave(command(sys.argv[1:]))
+
+
+def command(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code: 0 fine, 1 internal, 2 usage, 3 partial, 4 bad input,
+    5 model, 6 resources, 130 interrupted, 141 closed pipe."""
+    from mmworld.cli import guard
+
+    return guard.run(lambda: _dispatch(list(argv)), debug="--debug" in argv)
+
+
+def _dispatch(argv: list[str]) -> int:
+    first = argv[0] if argv else "--help"
+    if first in ("-h", "--help", "help"):
+        print(HELP.format(verbs="\n".join(f"  {name:<9}{text}" for name, text in VERBS.items())))
+        return 0 if argv else 2
+    if first in ("-V", "--version"):
+        from mmworld import __version__
+
+        print(f"mmworld {__version__}")
+        return 0
+    from mmworld.cli.flags import parse
+
+    return parse(first, argv[1:])

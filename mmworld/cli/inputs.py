@@ -1,0 +1,72 @@
+"""What INPUT... names: files, folders, patterns, addresses and standard input."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator
+
+VIDEO = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".ts",
+    ".mts",
+    ".mpg",
+    ".mpeg",
+    ".flv",
+    ".3gp",
+    ".ogv",
+    ".wmv",
+)
+AUDIO = (".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wma", ".aif", ".aiff")
+IMAGE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+POINTS = (".ply", ".pcd", ".xyz", ".off", ".obj", ".bin")
+SENSOR = (".csv", ".npy", ".jsonl")
+SUFFIXES = frozenset(VIDEO + AUDIO + IMAGE + POINTS + SENSOR)
+"""What is taken from a folder; a file that is named is taken whatever it is called."""
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """The inputs in order: a literal name first, then a folder's files, then a pattern's, then the name as it is."""
+    return [found for name in names for found in _expand(name)]
+
+
+def is_address(name: str) -> bool:
+    """Whether `name` is "-", a data: URI or has a scheme, rather than naming a file."""
+    return name == "-" or name.startswith("data:") or "://" in name
+
+
+def base(name: str) -> str:
+    """The file name of an input, whatever it is."""
+    if name == "-":
+        return "stdin"
+    if name.startswith("data:"):
+        return "data"
+    path = name.partition("://")[2].partition("?")[0] if "://" in name else name
+    return os.path.basename(path.rstrip("/")) or "input"
+
+
+def _expand(name: str) -> Iterator[str]:
+    if is_address(name) or (os.path.lexists(name) and not os.path.isdir(name)):
+        yield name
+    elif os.path.isdir(name):
+        files = [entry.path for entry in os.scandir(name) if _is_media(entry)]
+        yield from sorted(files, key=_natural) or [name]
+    else:
+        found = glob.glob(name, recursive=True) if glob.has_magic(name) else []
+        files = sorted((f for f in found if not os.path.isdir(f)), key=_natural)
+        yield from files or [name]
+
+
+def _is_media(entry: os.DirEntry[str]) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+
+
+def _natural(path: str) -> list[tuple[int, str]]:
+    """frame2 before frame10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path)]
