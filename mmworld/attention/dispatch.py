@@ -7,12 +7,12 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from mmworld.attention import reference, sdpa
+from mmworld.attention import reference, sdpa, xformers
 from mmworld.attention.mask import FULL, Mask
 from mmworld.errors import AttentionError
 
 log = logging.getLogger(__name__)
-backends = {"sdpa": sdpa, "reference": reference}
+backends = {"xformers": xformers, "sdpa": sdpa, "reference": reference}
 """Name to module, in order of preference; "reference" is taken only by name."""
 
 
@@ -42,11 +42,11 @@ def attention(
         AttentionError: no backend, or not the one named, takes these tensors; every reason is listed.
     """
     names = [backend] if backend else [n for n in backends if n != "reference"]
-    refusals = []
+    refusals: list[str] = []
     for name in names:
         reasons = why_not(name, q, k, v, mask, bias)
         if not reasons:
-            _announce(name, q.device.type)
+            _announce(name, q.device.type, "; ".join(refusals))
             return backends[name].attend(q, k, v, mask, bias, scale if scale is not None else q.shape[-1] ** -0.5)
         refusals.append(f"{name}: {', '.join(reasons)}")
     raise AttentionError("no attention backend fits: " + "; ".join(refusals))
@@ -61,6 +61,6 @@ def why_not(name: str, q: Tensor, k: Tensor, v: Tensor, mask: Mask = FULL, bias:
     return backends[name].why_not(q, k, v, mask, bias)
 
 
-@lru_cache
-def _announce(name: str, device: str) -> None:
-    log.info("attention on %s by %s", device, name)
+@lru_cache(maxsize=64)  # each choice is logged once
+def _announce(name: str, device: str, refusals: str) -> None:
+    log.info("attention on %s by %s%s", device, name, f" ({refusals})" if refusals else "")

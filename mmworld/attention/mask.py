@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -16,11 +16,15 @@ class Mask:
 
     Attributes:
         kind: "full" (all see all), "causal" (each token is its own block), "blocks".
-        blocks: sizes of the key blocks in order, over the whole packed row; only with kind "blocks".
+        blocks: sizes of the key blocks in order, over the whole packed row; only with kind "blocks". An empty block
+            counts as a block that passed, once its segment has begun.
         window: a query sees its own block and the `window - 1` blocks before it; None is no limit.
         sinks: the first blocks of each segment that stay visible whatever the window.
         lengths: query tokens of each packed segment; None is one segment.
         key_lengths: key tokens of each segment; None is the same as `lengths`. The queries are the last of the keys.
+
+    Raises:
+        ValueError: the attributes do not go together.
     """
 
     kind: Literal["full", "causal", "blocks"] = "full"
@@ -40,46 +44,51 @@ class Mask:
         if self.key_lengths is not None and (self.lengths is None or len(self.lengths) != len(self.key_lengths)):
             raise ValueError("key_lengths needs lengths, one for each segment")
 
-    def segments(self, n_queries: int, n_keys: int) -> list[tuple[slice, slice, Mask]]:
-        """(queries, keys, rule) of each packed segment; the rule speaks of that segment alone.
+    def spans(self, n_queries: int, n_keys: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Query and key tokens of each segment; ValueError if they do not sum to the tokens there are."""
+        queries = (n_queries,) if self.lengths is None else self.lengths
+        keys = self.key_lengths if self.key_lengths is not None else (n_keys,) if self.lengths is None else queries
+        if sum(queries) != n_queries or sum(keys) != n_keys:
+            raise ValueError(f"lengths sum to {sum(queries)} and {sum(keys)}, not {n_queries} and {n_keys}")
+        if self.kind != "full" and any(q > k for q, k in zip(queries, keys, strict=True)):
+            raise ValueError(f"{self.kind}: the queries must be the last of the keys, got {queries} of {keys}")
+        return queries, keys
+
+    def segments(self, n_queries: int, n_keys: int) -> list[tuple[int, int, Mask]]:
+        """(query tokens, key tokens, rule) of each packed segment in order; the rule speaks of that segment alone.
 
         Raises:
-            ValueError: lengths or blocks do not sum to the number of tokens.
+            ValueError: lengths or blocks do not tile the tokens, or there are more queries than keys.
         """
-        q_lengths = self.lengths if self.lengths is not None else (n_queries,)
-        k_lengths = self.key_lengths or (self.lengths if self.lengths is not None else (n_keys,))
-        if sum(q_lengths) != n_queries or sum(k_lengths) != n_keys:
-            raise ValueError(f"lengths sum to {sum(q_lengths)} and {sum(k_lengths)}, not {n_queries} and {n_keys}")
-        per_segment = self._split_blocks(k_lengths)
-        q_ends, k_ends = accumulate(q_lengths), accumulate(k_lengths)
-        return [
-            (slice(qe - q, qe), slice(ke - k, ke), replace(self, blocks=b, lengths=None, key_lengths=None))
-            for q, k, qe, ke, b in zip(q_lengths, k_lengths, q_ends, k_ends, per_segment, strict=True)
-        ]
-
-    def _split_blocks(self, k_lengths: tuple[int, ...]) -> list[tuple[int, ...] | None]:
+        queries, keys = self.spans(n_queries, n_keys)
         if self.blocks is None:
-            return [None] * len(k_lengths)
-        out: list[tuple[int, ...] | None] = []
-        rest = list(self.blocks)
-        for n in k_lengths:
-            mine: list[int] = []
-            while sum(mine) < n and rest:
-                mine.append(rest.pop(0))
-            if sum(mine) != n:
-                raise ValueError(f"blocks {self.blocks} do not tile the segments {k_lengths}")
-            out.append(tuple(mine))
-        if any(rest):
-            raise ValueError(f"blocks {self.blocks} do not tile the segments {k_lengths}")
-        return out
+            rules = [replace(self, lengths=None, key_lengths=None)] * len(keys)
+        else:
+            rules = [Mask("blocks", blocks, self.window, self.sinks) for blocks in _tile(self.blocks, keys)]
+        return list(zip(queries, keys, rules, strict=True))
+
+    def simplest(self, n_queries: int, n_keys: int) -> Mask:
+        """The plainest rule that shows the last `n_queries` of one segment's `n_keys` the same keys as this one."""
+        if self.kind == "full" or not n_queries:
+            return FULL
+        blocks = self.blocks if self.blocks is not None else (1,) * n_keys
+        windowed = self.window is not None and self.window + self.sinks < len(blocks)
+        if not windowed and n_queries <= next(filter(None, reversed(blocks))):
+            return FULL
+        window, sinks = (self.window, self.sinks) if windowed else (None, 0)
+        if len(blocks) == n_keys and min(blocks) == 1:
+            return Mask("causal", None, window, sinks)
+        return Mask("blocks", blocks, window, sinks)
 
     def dense(self, n_queries: int, n_keys: int, device: device | str | None = None) -> Tensor:
         """The rule as bool [n_queries, n_keys], True where the query sees the key. The oracle of every lowering."""
         import torch
 
         out = torch.zeros(n_queries, n_keys, dtype=torch.bool, device=device)
-        for queries, keys, rule in self.segments(n_queries, n_keys):
-            out[queries, keys] = rule._dense_segment(queries.stop - queries.start, keys.stop - keys.start, device)
+        q = k = 0
+        for n_q, n_k, rule in self.segments(n_queries, n_keys):
+            out[q : q + n_q, k : k + n_k] = rule._dense_segment(n_q, n_k, device)
+            q, k = q + n_q, k + n_k
         return out
 
     def _dense_segment(self, n_queries: int, n_keys: int, device: device | str | None) -> Tensor:
@@ -87,15 +96,28 @@ class Mask:
 
         if self.kind == "full":
             return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
-        if n_queries > n_keys:
-            raise ValueError(f"{self.kind}: the {n_queries} queries must be the last of the {n_keys} keys")
-        sizes = torch.tensor(self.blocks if self.blocks is not None else [1] * n_keys, dtype=torch.long, device=device)
-        block = torch.arange(len(sizes), device=device).repeat_interleave(sizes)
+        block = torch.arange(n_keys, device=device)
+        if self.blocks is not None:
+            sizes = torch.tensor(self.blocks, dtype=torch.long, device=device)
+            block = torch.arange(len(sizes), device=device).repeat_interleave(sizes)
         q, k = block[n_keys - n_queries :, None], block[None, :]
         seen = k <= q
         if self.window is not None:
             seen &= (k > q - self.window) | (k < self.sinks)
         return seen
+
+
+def _tile(blocks: tuple[int, ...], lengths: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The blocks of each segment, without empty ones before its first token.
+
+    Raises:
+        ValueError: a segment does not end where a block does.
+    """
+    ends = {0: 0} | {end: i + 1 for i, end in enumerate(accumulate(blocks))}
+    borders = [0, *accumulate(lengths)]
+    if any(b not in ends for b in borders) or sum(blocks) != borders[-1]:
+        raise ValueError(f"blocks {blocks} do not tile the segments {lengths}")
+    return [blocks[ends[a] : ends[b]] for a, b in pairwise(borders)]
 
 
 FULL = Mask()

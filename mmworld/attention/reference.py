@@ -18,7 +18,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None, sca
     logits = torch.einsum("bqhd,bkhd->bhqk", q.double(), k) * scale
     if bias is not None:
         logits = logits + bias.double()
-    seen = mask.dense(q.shape[1], k.shape[1], q.device)
-    weights = logits.masked_fill(~seen, -torch.inf).softmax(-1)
-    weights = weights.masked_fill(~seen, 0.0)  # a row that sees nothing is NaN after softmax
+    logits = logits.masked_fill(~mask.dense(q.shape[1], k.shape[1], q.device), -torch.inf)
+    blind = (logits == -torch.inf).all(-1, keepdim=True)  # softmax of such a row, and its gradient, would be NaN
+    weights = logits.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
     return torch.einsum("bhqk,bkhd->bqhd", weights, v).to(q.dtype)
