@@ -113,44 +113,41 @@ class Rows:
         Raises:
             MediaError: the rows do not come at `rate`, or their shape changes within the stream.
         """
-        rows = self._append(chunk, state)
-        if rows is None:
-            return Blocks(chunk.data[:0, None], *block_times(state.t0, self.hop, state.index, 0))
-        whole, rest = divmod(len(rows) - self.context, self.size)
-        partial = chunk.last and rest > 0
-        n = whole + partial
-        if partial:
-            rows = self._extend(rows, rows[-1:], self.size - rest)
-        start, end = block_times(state.t0, self.hop, state.index, n)
-        if partial:
+        held, data = state.rows, chunk.data
+        self._check(chunk, held)
+        if held is None:
+            state.t0 = chunk.start
+            held = self._more(data[:1], self.context) if len(data) else data
+        n, rest = divmod(max(len(held) + len(data) - self.context, 0), self.size)
+        pieces = [p for p in (held, data) if len(p)]
+        start, end = block_times(state.t0, self.hop, state.index, n + (chunk.last and rest > 0))
+        if chunk.last and rest:
+            pieces.append(self._more(pieces[-1][-1:], self.size - rest))
             end[-1] = min(max(chunk.end, float(start[-1])), float(end[-1]))
-        state.index += n
+        if not pieces:
+            return Blocks(data[None, :0], start, end)
+        rows = torch.cat(pieces)
+        state.index += len(start)
         # Cloned: a view would keep a long chunk alive for the sake of its tail.
-        state.rows = rows[n * self.size :].clone()
-        if not n:
-            return Blocks(rows[:0, None], start, end)
+        state.rows = rows[len(start) * self.size :].clone()
+        if not len(start):
+            return Blocks(rows[None, :0], start, end)
         return Blocks(rows.unfold(0, self.context + self.size, self.size).movedim(-1, 1), start, end)
 
-    def _append(self, chunk: Chunk, state: Held) -> Tensor | None:
-        data = chunk.data
-        seconds = chunk.end - chunk.start
-        if abs(seconds * self.rate - len(data)) > 1.5 + 0.02 * len(data):
+    def _check(self, chunk: Chunk, held: Tensor | None) -> None:
+        n, seconds = len(chunk.data), chunk.end - chunk.start
+        if abs(seconds * self.rate - n) > 1.5 + 0.02 * n:
             raise MediaError(
-                "rate", f"{chunk!r}: {len(data)} rows in {seconds:.3f} s, not {self.rate:g} a second", hint="resample"
+                "rate", f"{chunk!r}: {n} rows in {seconds:.3f} s, not {self.rate:g} a second", hint="resample"
             )
-        if state.rows is None:
-            if not len(data):
-                return None
-            state.t0 = chunk.start
-            return torch.cat((self._extend(data[:0], data[:1], self.context), data))
-        if data.shape[1:] != state.rows.shape[1:]:
-            shapes = f"{list(data.shape[1:])} after {list(state.rows.shape[1:])}"
+        if n and held is not None and chunk.data.shape[1:] != held.shape[1:]:
+            shapes = f"{list(chunk.data.shape[1:])} after {list(held.shape[1:])}"
             raise MediaError("shape", f"{chunk!r}: rows of shape {shapes} in one stream")
-        return torch.cat((state.rows, data))
 
-    def _extend(self, rows: Tensor, row: Tensor, n: int) -> Tensor:
-        more = row.expand(n, *row.shape[1:])
-        return torch.cat((rows, more if self.edge else torch.zeros_like(more)))
+    def _more(self, row: Tensor, n: int) -> Tensor:
+        """n rows that stand for what is not there."""
+        rows = row.expand(n, *row.shape[1:])
+        return rows if self.edge else torch.zeros_like(rows)
 
 
 @dataclass

@@ -17,7 +17,10 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016, figure 5), the branch closed at the start."""
+    """Two 3x3 convolutions beside a shortcut (He et al. 2016, figure 5; pooled as in He et al. 2019, ResNet-D).
+
+    The branch is closed at the start of training. Sides must be multiples of the stride.
+    """
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
         super().__init__()
@@ -26,17 +29,18 @@ class Residual(nn.Module):
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
         self.norm2 = group_norm(c_out)
         nn.init.zeros_(self.norm2.weight)
-        same = c_in == c_out and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Conv2d(c_in, c_out, 1, stride)
+        shrink = [nn.AvgPool2d(stride)] if stride > 1 else []
+        widen = [nn.Conv2d(c_in, c_out, 1)] if c_in != c_out else []
+        self.shortcut = nn.Sequential(*shrink, *widen)
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.conv2(F.relu(self.norm1(self.conv1(x))))
-        return F.relu(self.shortcut(x) + self.norm2(branch))
+        branch = self.conv2(F.relu(self.norm1(self.conv1(x)), inplace=True))
+        return F.relu(self.shortcut(x) + self.norm2(branch), inplace=True)
 
 
 def first_conv(c_in: int, c_out: int) -> nn.Sequential:
     """A 3x3 convolution of stride 2 with its norm."""
-    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, 2, padding=1, bias=False), group_norm(c_out), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, 2, padding=1, bias=False), group_norm(c_out), nn.ReLU(inplace=True))
 
 
 def join(parts: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:

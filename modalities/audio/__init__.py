@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import nn
 
 from mmworld.config import config
@@ -41,7 +40,7 @@ class Audio(nn.Module):
     name = "audio"
     rate: float | None = RATE
 
-    def __init__(self, config: AudioConfig = AudioConfig()) -> None:
+    def __init__(self, config: AudioConfig = AudioConfig()) -> None:  # noqa: B008 (frozen)
         super().__init__()
         c = self.config = config
         size = c.frames * 160

@@ -36,19 +36,18 @@ class AudioStem(nn.Module):
     def __init__(self, dim: int, width: int, n_mels: int, context: int, frames: int) -> None:
         super().__init__()
         self.n_mels, self.context, self.frames = n_mels, context, frames
-        self.band_scale = nn.Parameter(torch.ones(n_mels))
-        self.band_shift = nn.Parameter(torch.zeros(n_mels))
-        self.net = nn.Sequential(
-            first_conv(1, width), Residual(width, 2 * width, stride=2), Residual(2 * width, 4 * width, stride=2)
-        )
+        self.first = first_conv(1, width)
+        self.band = nn.Parameter(torch.zeros(width, 1, n_mels // 2))
+        self.net = nn.Sequential(Residual(width, 2 * width, stride=2), Residual(2 * width, 4 * width, stride=2))
         self.token = nn.Linear(4 * width * (n_mels // STRIDE) + n_mels, dim)
 
     def forward(self, parts: Sequence[Tensor]) -> tuple[Tensor, tuple[int, ...]]:
         """Samples [K, S, C] of each stream to [N, D], frames / 8 tokens a block; channels are averaged."""
-        weight = self.band_scale
+        weight = self.token.weight
         mono = torch.cat([p.mean(2) for p in parts]).to(weight.device, torch.float32)
-        x = ((log_mel(mono, n_mels=self.n_mels) + 4) / 4).to(weight.dtype) * weight + self.band_shift
-        maps = self.net(x[:, None].contiguous(memory_format=torch.channels_last))[:, :, self.context // STRIDE :]
+        x = ((log_mel(mono, n_mels=self.n_mels) + 4) / 4).to(weight.dtype)
+        # Permuted so that the one channel has the strides of channels last.
+        maps = self.net(self.first(x[..., None].permute(0, 3, 1, 2)) + self.band)[:, :, self.context // STRIDE :]
         maps = maps.permute(0, 2, 1, 3).flatten(2)
         plain = x[:, self.context :].unflatten(1, (-1, STRIDE)).mean(2)
         tokens = self.token(torch.cat((maps, plain), dim=2))

@@ -1,7 +1,7 @@
 """Log-mel spectra and filter banks of waveforms.
 
-`log_mel` and `fbank` take whole frames only (frame j is samples [j * hop, j * hop + window)), so `by_pieces` gives piece
-by piece what they give of the whole.
+`log_mel` and `fbank` take whole frames only (frame j is samples [j * hop, j * hop + window)), so `by_pieces` gives
+piece by piece what they give of the whole.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def _hann(window: int, device: torch.device) -> Tensor:
 
 def power(frames: Tensor, n_fft: int) -> Tensor:
     """Power spectrum of windowed frames [..., window], zero-padded to n_fft: [..., n_fft // 2 + 1]."""
-    spectrum = torch.view_as_real(torch.fft.rfft(frames, n=n_fft))
-    return spectrum.square().sum(-1)
+    spectrum = torch.fft.rfft(frames, n=n_fft)
+    return spectrum.real.square() + spectrum.imag.square()
 
 
 def log_mel(
@@ -110,7 +110,7 @@ def fbank(
 
 
 def whisper_log_mel(samples: Tensor, *, n_mels: int = 80) -> Tensor:
-    """Whisper's log-mel of 16 kHz samples [..., S], 10 ms a frame (Radford et al. 2022, section 2.2): [..., S // 160, n_mels].
+    """Whisper's log-mel (Radford et al. 2022, section 2.2): 16 kHz samples [..., S] to [..., S // 160, n_mels].
 
     It is clipped at 8 below the loudest value and its frames are centred, so it is of a whole segment, never of pieces.
     """
@@ -126,7 +126,7 @@ def whisper_log_mel(samples: Tensor, *, n_mels: int = 80) -> Tensor:
 def by_pieces(
     feature: Callable[[Tensor], Tensor], pieces: Iterable[Tensor], *, window: int = 400, hop: int = 160
 ) -> Iterator[Tensor]:
-    """`feature` (log_mel or fbank) of a stream of samples [S], piece by piece: frames [T, n_mels], equal to the whole's."""
+    """`feature` (log_mel or fbank) of a stream in pieces [S]: pieces [T, n_mels] of what it gives of the whole."""
     held: Tensor | None = None
     for piece in pieces:
         held = piece if held is None else torch.cat((held, piece))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import nn
 
 from mmworld.config import config
@@ -37,7 +36,7 @@ class Image(nn.Module):
     rate: float | None = None
     hop = 0.0
 
-    def __init__(self, config: ImageConfig = ImageConfig()) -> None:
+    def __init__(self, config: ImageConfig = ImageConfig()) -> None:  # noqa: B008 (frozen)
         super().__init__()
         c = self.config = config
         self.encoder = BlockEncoder(Singles(), ImageStem(c.dim, c.width, c.size), c)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 from mmworld.config import config
-from mmworld.modalities.pointcloud.blocks import Sweeps
+from mmworld.modalities.pointcloud.blocks import Sweeps, split
 from mmworld.modalities.pointcloud.encoder import PointStem
 from mmworld.nn.blocks import BlockEncoder, EncoderConfig, StreamState
 from mmworld.types import Chunk, Source, Tokens
@@ -43,7 +43,7 @@ class Points(nn.Module):
     name = "points"
     rate: float | None = None
 
-    def __init__(self, config: PointsConfig = PointsConfig()) -> None:
+    def __init__(self, config: PointsConfig = PointsConfig()) -> None:  # noqa: B008 (frozen)
         super().__init__()
         c = self.config = config
         self.encoder = BlockEncoder(Sweeps(c.hop), PointStem(c.dim, c.width, c.n_centres, c.max_points), c)
@@ -56,6 +56,10 @@ class Points(nn.Module):
             MediaError: the gate refuses the source, or it is no point cloud.
         """
         raise NotImplementedError
+
+    def split(self, chunk: Chunk, row: int) -> tuple[Chunk, Chunk]:
+        """`chunk` in two, before and from `row` of its points; the second starts with the sweep of that row."""
+        return split(chunk, row)
 
     def init_state(self) -> StreamState:
         return self.encoder.init_state()

@@ -127,3 +127,14 @@ def _columns(chunk: Chunk) -> tuple[Tensor, Tensor]:
         return data[:, :known], data[:, known].double()
     missing = data.new_zeros(len(data), known - data.shape[1])
     return torch.cat((data, missing), dim=1), torch.zeros(len(data), dtype=torch.float64)
+
+
+def split(chunk: Chunk, row: int) -> tuple[Chunk, Chunk]:
+    """`chunk` in two, before and from `row`; the first ends and the second starts when that row was seen."""
+    first, second = chunk.data[:row], chunk.data[row:]
+    later = float(second[0, -1]) if len(second) and second.shape[1] > len(COLUMNS) else 0.0
+    middle = min(chunk.start + later, chunk.end) if len(second) else chunk.end
+    if later:
+        second = second.clone()
+        second[:, -1] -= later
+    return replace(chunk, data=first, end=middle, last=False), replace(chunk, data=second, start=middle)

@@ -35,7 +35,7 @@ class Sensor(nn.Module):
 
     name = "sensor"
 
-    def __init__(self, config: SensorConfig = SensorConfig()) -> None:
+    def __init__(self, config: SensorConfig = SensorConfig()) -> None:  # noqa: B008 (frozen)
         super().__init__()
         c = self.config = config
         context = c.rows // TOKENS

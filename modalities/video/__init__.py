@@ -36,7 +36,7 @@ class Video(nn.Module):
 
     name = "video"
 
-    def __init__(self, config: VideoConfig = VideoConfig()) -> None:
+    def __init__(self, config: VideoConfig = VideoConfig()) -> None:  # noqa: B008 (frozen)
         super().__init__()
         c = self.config = config
         cutter = Rows(FRAMES, CONTEXT, c.rate, edge=True)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mmworld.nn.conv import Residual, first_conv, join, normalise
+from mmworld.nn.conv import Residual, group_norm, join, normalise
 
 FRAMES, CONTEXT = 2, 1
 STRIDE = 24
@@ -16,7 +17,7 @@ STRIDE = 24
 class VideoStem(nn.Module):
     """Tubelets to tokens of 24 x 24 pixels.
 
-    The network sees the last frame and the two changes that led to it, so that still things cancel and motion stands out.
+    The network sees the last frame and the two changes that led to it: still things cancel and motion stands out.
 
     Args:
         dim: width D of a token.
@@ -27,8 +28,10 @@ class VideoStem(nn.Module):
     def __init__(self, dim: int, width: int, size: int) -> None:
         super().__init__()
         self.size = size
+        self.first = nn.Parameter(nn.Conv2d(9, width, 3).weight.detach())
         self.net = nn.Sequential(
-            first_conv(9, width),
+            group_norm(width),
+            nn.ReLU(inplace=True),
             Residual(width, 2 * width, stride=2),
             Residual(2 * width, 3 * width, stride=2),
             nn.Conv2d(3 * width, dim, 3, stride=3),
@@ -36,9 +39,13 @@ class VideoStem(nn.Module):
         self.place = nn.Parameter(torch.randn((size // STRIDE) ** 2, dim) * 0.02)
 
     def forward(self, parts: Sequence[Tensor]) -> tuple[Tensor, tuple[int, ...]]:
-        """uint8 [K, 3, 3, size, size] of each stream, frames before channels, to [N, D], (size / 24) ** 2 tokens a block."""
+        """uint8 [K, frames, 3, size, size] of each stream to [N, D], (size / 24) ** 2 tokens a block."""
         frames = join(parts, (FRAMES + CONTEXT, 3, self.size, self.size)).flatten(1, 2)
-        before, middle, last = normalise(frames, self.place).split(3, dim=1)
-        x = torch.cat((last, last - middle, middle - before), dim=1)
+        x = F.conv2d(normalise(frames, self.place), self._over_frames(), stride=2, padding=1)
         tokens = self.net(x).flatten(2).transpose(1, 2) + self.place
         return tokens.flatten(0, 1), (tokens.shape[1],) * len(tokens)
+
+    def _over_frames(self) -> Tensor:
+        """The first weight, over (last, last - middle, middle - before), as one over (before, middle, last)."""
+        still, late, early = self.first.chunk(3, dim=1)
+        return torch.cat((-early, early - late, still + late), dim=1)
