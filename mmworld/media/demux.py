@@ -76,9 +76,10 @@ class Demuxer:
         self._errors = 0
         self._stamp = _Stamp(doubtful=not name.startswith(_TRUE_PTS))
         for stream in streams:
-            stream.codec_context.options = {"max_pixels": str(media.budget.pixels)}
-            stream.codec_context.thread_count = THREADS
-            stream.thread_type = "AUTO"
+            if not stream.codec_context.is_open:
+                stream.codec_context.options = {"max_pixels": str(media.budget.pixels)}
+                stream.codec_context.thread_count = THREADS
+                stream.thread_type = "AUTO"
         if start > 0 and media.seekable and name not in _NO_SEEK:
             self._seek(start - PREROLL.get(name, 0.2))
 

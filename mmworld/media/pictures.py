@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,16 +56,60 @@ class Pictures:
             raise UsageError(f"size must be 1 to {MAX_SIZE}, is {self.size}")
 
 
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The times start + i / fps."""
+
+    start: float
+    fps: float
+
+    @property
+    def step(self) -> float:
+        return 1 / self.fps
+
+    def at(self, i: int) -> float:
+        return self.start + i / self.fps
+
+    def index(self, time: float) -> int:
+        """The first i whose time is not before `time`."""
+        return max(0, math.ceil((time - self.start - EPSILON) * self.fps))
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Times one by one, in ascending order; before and after the pictures, the first and the last stand in."""
+
+    times: Sequence[float]
+    step: float = math.inf
+
+    def at(self, i: int) -> float:
+        return self.times[i] if i < len(self.times) else math.inf
+
+    def index(self, time: float) -> int:
+        return bisect_left(self.times, time - EPSILON)
+
+
 class PictureTrack:
     """Takes decoded frames in display order, gives the `Frame`s asked for; holds one decoded frame.
 
-    The picture at a grid time is the last whose time is not after it. Before the first picture there is none, except
-    within one grid step, where the first stands in; after the last, it is shown for its own duration.
+    The picture at a planned time is the last whose time is not after it. Before the first picture there is none, except
+    within one step of the plan, where the first stands in; the last is shown for its own duration.
+
+    Args:
+        plan: the times asked for; None: every picture at its own time.
     """
 
-    def __init__(self, spec: Pictures, start: float, end: float, counts: Counter[str], max_frames: int) -> None:
-        self._spec, self._start, self._end = spec, start, end
-        self._convert = Converter(spec.size, spec.background, counts)
+    def __init__(
+        self,
+        plan: Grid | Times | None,
+        convert: Converter,
+        *,
+        start: float,
+        end: float,
+        counts: Counter[str],
+        max_frames: int,
+    ) -> None:
+        self._plan, self._convert, self._start, self._end = plan, convert, start, end
         self._counts, self._max_frames = counts, max_frames
         self._held: tuple[Any, float, float] | None = None  # frame, its time, its end
         self._next = 0
@@ -73,11 +118,10 @@ class PictureTrack:
         self.done = False
 
     def wanted(self, time: float, until: float) -> bool:
-        """Whether any picture shown from `time` until `until` will be asked for."""
-        if self._spec.fps is None:
+        """Whether a picture shown from `time` until `until` will be asked for."""
+        if self._plan is None:
             return until > self._start
-        step = math.ceil((max(time, self._start) - self._start - EPSILON) * self._spec.fps)
-        return self._grid(step) < until - EPSILON
+        return self._plan.at(self._plan.index(time)) < until - EPSILON
 
     def push(self, time: float | None, duration: float, frame: Any) -> Iterator[Frame]:
         """The pictures that are settled once `frame` is known."""
@@ -89,32 +133,27 @@ class PictureTrack:
             self._counts["timestamps guessed"] += 1
             time = last[2] if last else max(self._start, 0.0)
         duration = duration or (time - last[1] if last else 0.04)
-        if self._spec.fps is None:
-            if self._start <= time + EPSILON and time < self._end:
-                yield Frame(time, self._convert(frame))
-        else:
-            yield from self._until(time)
+        if self._plan is not None:
+            yield from self._until(self._plan, time)
+        elif self._start - EPSILON <= time < self._end:
+            yield Frame(time, self._convert(frame))
         self._held = frame, time, time + duration
-        self.clock = time if self._spec.fps is None else self._grid(self._next)
-        self.done = time >= self._end
+        self.clock = time if self._plan is None else self._plan.at(self._next)
+        self.done = min(time, self.clock) >= self._end or self.clock == math.inf
 
     def flush(self) -> Iterator[Frame]:
         """The pictures that are left once the last frame has come."""
-        if self._held and self._spec.fps is not None:
-            yield from self._until(self._held[2])
+        if self._held and self._plan is not None:
+            yield from self._until(self._plan, math.inf if isinstance(self._plan, Times) else self._held[2])
         self.done = True
 
-    def _grid(self, i: int) -> float:
-        return self._start + i / self._spec.fps if self._spec.fps else math.inf
-
-    def _until(self, time: float) -> Iterator[Frame]:
-        """Grid times before `time` show the held picture."""
-        assert self._spec.fps is not None
+    def _until(self, plan: Grid | Times, time: float) -> Iterator[Frame]:
+        """Planned times before `time` show the held picture."""
         if self._held is None:
-            self._next = max(0, math.ceil((time - self._start) * self._spec.fps - 1 + EPSILON))
+            self._next = plan.index(time - plan.step + 2 * EPSILON)
             return
         picture = None
-        while (at := self._grid(self._next)) < min(time - EPSILON, self._end):
+        while (at := plan.at(self._next)) < min(time - EPSILON, self._end):
             picture = self._convert(self._held[0]) if picture is None else picture
             yield Frame(at, picture)
             self._next += 1

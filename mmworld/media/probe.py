@@ -16,8 +16,8 @@ import av
 from mmworld.errors import LimitError, MediaError
 from mmworld.media.budget import Budget
 
-_VIDEO = """h264 hevc av1 vp8 vp9 mpeg4 mpeg1video mpeg2video mjpeg prores theora gif apng png ffv1 rawvideo dnxhd h263 flv1
-    vc1 wmv1 wmv2 wmv3 msmpeg4v2 msmpeg4v3 dvvideo"""
+_VIDEO = """h264 hevc av1 vp8 vp9 mpeg4 mpeg1video mpeg2video mjpeg prores theora gif apng png ffv1 rawvideo dnxhd h263
+    flv1 vc1 wmv1 wmv2 wmv3 msmpeg4v2 msmpeg4v3 dvvideo"""
 _AUDIO = """aac mp3 mp2 opus vorbis flac alac ac3 eac3 amr_nb amr_wb speex gsm gsm_ms wavpack wmav1 wmav2 adpcm_ms
     adpcm_ima_wav adpcm_ima_qt adpcm_g722 adpcm_g726 adpcm_swf nellymoser dts"""
 VIDEO_CODECS, AUDIO_CODECS = frozenset(_VIDEO.split()), frozenset(_AUDIO.split())

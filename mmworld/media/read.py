@@ -14,7 +14,7 @@ from mmworld.errors import MediaError
 from mmworld.media import probe
 from mmworld.media.demux import Demuxer
 from mmworld.media.gate import Media
-from mmworld.media.pictures import Frame, Pictures, PictureTrack
+from mmworld.media.pictures import Converter, Frame, Grid, Pictures, PictureTrack, Times
 from mmworld.media.sound import Samples, Sound, SoundTrack
 
 HELD = 64
@@ -46,20 +46,31 @@ def read(
         LimitError: the file goes beyond the budget; everything before was delivered.
         SourceError: a stream that cannot seek is read twice.
     """
-    _require(media, video is not None, audio is not None)
+    require(media, video=video is not None, audio=audio is not None)
     stop = math.inf if end is None else end
     with media.container() as opened:
         tracks: dict[int, Track] = {}
         if video is not None:
             stream = probe.best(opened, "video")
-            tracks[stream.index] = PictureTrack(video, start, stop, media.counts, media.budget.frames)
+            plan = Grid(start, video.fps) if video.fps else None
+            convert = Converter(video.size, video.background, media.counts)
+            tracks[stream.index] = picture_track(media, plan, convert, start, stop)
         if audio is not None:
             stream = probe.best(opened, "audio")
             tracks[stream.index] = SoundTrack(audio, start, stop, media.counts, media.budget.seconds)
         yield from _merge(_pieces(media, opened, tracks, start, stop), list(tracks.values()), media)
 
 
-def _require(media: Media, video: bool, audio: bool) -> None:
+def picture_track(
+    media: Media, plan: Grid | Times | None, convert: Converter, start: float, end: float = math.inf
+) -> PictureTrack:
+    """A track within the budget of `media`."""
+    limit = media.budget.frames
+    return PictureTrack(plan, convert, start=start, end=end, counts=media.counts, max_frames=limit)
+
+
+def require(media: Media, *, video: bool = False, audio: bool = False) -> None:
+    """MediaError, naming what there is instead, unless `media` has the streams."""
     if video and not media.has_video:
         what = f"is {media.format.words}" if media.kind not in ("video", "audio") else "has audio"
         hint = "try transcribe" if media.has_audio else ""
