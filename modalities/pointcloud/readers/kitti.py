@@ -1,0 +1,46 @@
+"""Bare float32 records: KITTI (x y z reflectance), nuScenes (and ring), SUN RGB-D (x y z r g b); nothing says which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmworld.media.npy import bytes_left
+from mmworld.modalities.pointcloud.readers.scan import BLOCK, Block, Scan, malformed, read_exactly
+
+_COLUMNS = {4: ("x", "y", "z", "intensity"), 6: ("x", "y", "z", "r", "g", "b"), 5: ("x", "y", "z", "intensity")}
+
+
+def parse(file: BinaryIO, name: str) -> Scan:
+    size = bytes_left(file)
+    head = np.frombuffer(file.read(1 << 16), np.uint8)
+    file.seek(0)
+    width = next((w for w in _COLUMNS if size % (4 * w) == 0 and _fits(head, w)), None)
+    if width is None:
+        raise malformed(
+            name, f"{size} bytes are not whole records of KITTI, nuScenes or SUN RGB-D", "cut off, or not a cloud?"
+        )
+    return Scan(_blocks(file, name, size // (4 * width), width))
+
+
+def _fits(head: NDArray[np.uint8], width: int) -> bool:
+    """Whether the first records make sense: places within 10 km, then reflectance, a laser's number, or colours."""
+    record = head[: len(head) // (4 * width) * 4 * width].view("<f4").reshape(-1, width)
+    record = record[np.isfinite(record).all(1)]
+    if len(record) == 0 or (np.abs(record[:, :3]) > 1e4).mean() > 0.5:
+        return False
+    extra = record[:, 3:]
+    if width == 5:
+        ring = extra[:, 1]
+        return bool((extra >= 0).all() and (ring == np.floor(ring)).all() and ring.max() < 256)
+    return bool((extra >= 0).all() and (extra <= 1).all())
+
+
+def _blocks(file: BinaryIO, name: str, count: int, width: int) -> Iterator[Block]:
+    for i in range(0, count, BLOCK):
+        data = read_exactly(file, min(BLOCK, count - i) * 4 * width, name)
+        record = np.frombuffer(data, "<f4").reshape(-1, width)
+        yield dict(zip(_COLUMNS[width], record.T, strict=False))
