@@ -152,12 +152,12 @@ def render(scene: Scene, height: int, width: int, times: NDArray[np.float64]) ->
 
 
 def _paint(picture: Array, thing: Thing, x: float, y: float, radius: float) -> None:
-    if radius <= 0:
-        return
     height, width = picture.shape[:2]
     cx, cy, r = x * width, y * height, radius * min(height, width)
     top, bottom = max(int(cy - r) - 1, 0), min(int(cy + r) + 2, height)
     left, right = max(int(cx - r) - 1, 0), min(int(cx + r) + 2, width)
+    if radius <= 0 or top >= bottom or left >= right:
+        return
     px = np.arange(left, right, dtype=np.float32)[None, :] + 0.5 - cx
     py = np.arange(top, bottom, dtype=np.float32)[:, None] + 0.5 - cy
     cover = np.clip(0.5 - _distance(thing.shape, px, py, r), 0.0, 1.0)[..., None]
@@ -205,21 +205,23 @@ def _thing(rng: Generator, colour: str, shape: str, x: float, y: float, radius: 
 
 
 def _place(rng: Generator, colour: str, shape: str, start: float, others: Sequence[Event]) -> Event:
-    """An event whose path stays in the picture and, if 60 tries find room, clear of the others."""
+    """An event whose path stays in the picture and, if tries enough find room, clear of the others."""
     action = str(rng.choice(ACTIONS))
     length = float(rng.uniform(0.9, 1.5))
     if action.startswith("blinks"):
-        length = BLINK * (2 * (TIMES.index(action.removeprefix("blinks "))) - 1)
-    for _ in range(60):
+        length = BLINK * (2 * TIMES.index(action.removeprefix("blinks ")) - 1)
+    inside: list[Event] = []
+    while len(inside) < 25:
         radius = float(rng.uniform(0.09, 0.15)) / (1.35 if action in ("grows", "shrinks") else 1.0)
         x, y = rng.uniform(0.1, 0.9, 2)
         thing = _thing(rng, colour, shape, float(x), float(y), radius)
         event = Event(thing, action, start, start + length, float(rng.uniform(0.25, 0.5)))
         left, top, right, bottom = event.box
-        inside = min(left, top) >= 0 and max(right, bottom) <= 1
-        if inside and not any(_overlap(event.box, o.box) for o in others):
-            break
-    return event
+        if min(left, top) >= 0 and max(right, bottom) <= 1:
+            inside.append(event)
+            if not any(_overlap(event.box, o.box) for o in others):
+                break
+    return inside[-1]
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

@@ -16,7 +16,7 @@ Array = NDArray[np.floating[Any]]
 VERBS = ("rises", "falls", "oscillates", "steps up", "steps down", "spikes")
 
 
-def clip(rng: Generator, *, rate: float = 50.0) -> Rendered:
+def clip(rng: Generator, *, rate: float = 16.0) -> Rendered:
     """[T, C] of one or two channels, each with one or two events in order, or flat: "channel one rises, then falls"."""
     channels = int(rng.integers(1, 3))
     duration = float(rng.uniform(3.0, 6.0))
@@ -60,5 +60,5 @@ def _shape(rng: Generator, verb: str, n: int) -> Array:
     if verb.startswith("spikes"):
         count = TIMES.index(verb.removeprefix("spikes "))
         centres = (np.arange(count) + 0.5 + rng.uniform(-0.2, 0.2, count)) / count
-        return 1.2 * height * np.exp(-(((u[:, None] - centres) / 0.02) ** 2)).sum(1)
+        return 1.2 * height * np.exp(-(((u[:, None] - centres) / 0.04) ** 2)).sum(1)
     return np.zeros(n)

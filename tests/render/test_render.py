@@ -83,6 +83,7 @@ def test_scenes_stay_in_the_picture_in_order_and_say_what_happens(seed: int) -> 
     assert starts == sorted(starts)
     assert all(a.end <= b.start for a, b in zip(scene.events, scene.events[1:], strict=False))
     assert scene.events[-1].end <= scene.duration <= 8
+    assert all(min(e.box[:2]) >= 0 and max(e.box[2:]) <= 1 for e in scene.events)
     claim = facts(scene.caption)
     assert claim.colours == tuple(sorted(e.thing.name for e in scene.events))
     assert len(claim.order) == 3

@@ -1,0 +1,154 @@
+"""A training run from its YAML file: start or go on, stop at any time, end with the same weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from mmworld.config import load
+from mmworld.errors import ConfigError, UsageError
+from mmworld.models.world import World
+from mmworld.text.tokenizer import Tokenizer
+from mmworld.train import real, sources
+from mmworld.train.batches import Batches, Prefetched
+from mmworld.train.recipe import Recipe
+from mmworld.train.sources import Draw
+
+log = logging.getLogger(__name__)
+
+FREE = {"max_hours", "threads", "save_every", "log_every", "data", "out"}
+"""What may change between the parts of one run."""
+SAMPLED = 400
+"""Captions of each source that the vocabulary is learnt from, beside all of Flickr8k's."""
+
+
+def run(path: Path | str, overrides: Sequence[str] = ()) -> Path:
+    """Train what the recipe at `path` says, from its last checkpoint if there is one.
+
+    SIGTERM, Ctrl-C and `max_hours` end a part after the step they come in; a part killed otherwise loses the steps
+    since its last checkpoint, and does them again alike.
+
+    Returns:
+        The folder of the run; once all steps are done it holds the model (`mmworld.load` takes it).
+
+    Raises:
+        ConfigError: the recipe is wrong, or another than that of the run in its folder.
+        UsageError: lightning is not installed.
+        ResourceError: a checkpoint cannot be written, or `on_nan` is "stop" and a loss was not finite.
+    """
+    return train(load(Recipe, path, overrides))
+
+
+def train(recipe: Recipe) -> Path:
+    """As `run`, from a recipe."""
+    out = Path(recipe.out)
+    torch.set_num_threads(recipe.threads)
+    _agree(recipe, out)
+    data = Path(os.environ.get("MMWORLD_TEST_DATA", recipe.data))
+    drawn = sources.build(list(recipe.sources), data, recipe.folds, recipe.speakers)
+    tokenizer = _vocabulary(recipe, drawn, data)
+    torch.manual_seed(recipe.seed)
+    world = World(recipe.world, tokenizer)
+    average = _fit(recipe, world, Batches(drawn, recipe.sources, tokenizer, recipe.seed, recipe.batch))
+    if average is not None:
+        export(world, average, out)
+    return out
+
+
+def export(world: World, average: dict[str, Tensor], folder: Path) -> None:
+    """Write the model with the averaged weights: config.yaml, tokenizer.json, model.safetensors."""
+    from mmworld.weights import checkpoint as weights
+
+    with torch.no_grad():
+        for name, parameter in world.named_parameters():
+            parameter.copy_(average[name])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(world.config), sort_keys=False))
+    world.tokenizer.save(folder / "tokenizer.json")
+    weights.save(world, folder / "model.safetensors")
+
+
+def _fit(recipe: Recipe, world: World, batches: Batches) -> dict[str, Tensor] | None:
+    """The averaged weights, or None if steps are left."""
+    try:
+        from lightning import Trainer
+    except ImportError:
+        raise UsageError("training needs lightning", hint="pip install 'mmworld[train]'") from None
+    from mmworld.train.module import Captioning
+
+    deadline = time.monotonic() + (recipe.max_hours or float("inf")) * 3600
+    with _signals() as received:
+        module = Captioning(world, recipe, stop=lambda: bool(received) or time.monotonic() > deadline)
+        module.resume()
+        if module.done < recipe.steps:
+            trainer = Trainer(
+                accelerator="auto",
+                devices=1,
+                max_epochs=1,
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                enable_progress_bar=sys.stderr.isatty(),
+            )
+            trainer.fit(module, Prefetched(batches, module.done, recipe.steps))
+    left = recipe.steps - module.done
+    log.info("%s: %d of %d steps done", recipe.out, module.done, recipe.steps)
+    return module.average if not left else None
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT instead of dying of them; a second one is obeyed at once."""
+    received: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _agree(recipe: Recipe, out: Path) -> None:
+    """Note the recipe in the folder of the run; ConfigError if another one is there."""
+    mine = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in FREE}
+    mine = json.loads(json.dumps(mine))
+    path = out / "recipe.json"
+    if path.is_file():
+        theirs = json.loads(path.read_text())
+        if changed := sorted(k for k in mine if mine[k] != theirs.get(k)):
+            raise ConfigError(f"{out}: begun with another {', '.join(changed)}", hint="choose another folder: out=…")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(mine, indent=1))
+
+
+def _vocabulary(recipe: Recipe, drawn: dict[str, Draw], data: Path) -> Tokenizer:
+    """The vocabulary of the run, learnt from its sources' captions when it starts."""
+    path = Path(recipe.out) / "tokenizer.json"
+    if not path.is_file():
+        rng = np.random.default_rng(recipe.seed)
+        texts = [draw(rng).caption for draw in drawn.values() for _ in range(SAMPLED)]
+        if any(name.startswith("flickr8k") for name in drawn):
+            texts += [c for captions in real.flickr8k(data).captions for c in captions]
+        Tokenizer.train(texts, recipe.world.vocab).save(path)
+    return Tokenizer.load(path)
