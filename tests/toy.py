@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -34,16 +35,6 @@ class ToyState:
 
     def fork(self) -> ToyState:
         return ToyState(self.waiting, self.total, self.origin, self.emitted)
-
-    def tensors(self) -> dict[str, Tensor]:
-        origin = float("nan") if self.origin is None else self.origin
-        scalars = torch.tensor([origin, self.emitted], dtype=torch.float64)
-        return {"waiting": self.waiting, "total": self.total, "scalars": scalars}
-
-    @staticmethod
-    def from_tensors(t: dict[str, Tensor]) -> ToyState:
-        origin, emitted = t["scalars"].tolist()
-        return ToyState(t["waiting"], t["total"], None if origin != origin else origin, int(emitted))
 
 
 class Toy(nn.Module):
@@ -106,22 +97,29 @@ def toy_tokenizer() -> Tokenizer:
     return Tokenizer.train(texts * 4, 300)
 
 
+@contextmanager
+def toy_registry() -> Iterator[None]:
+    """Within it the registry knows the toys and nothing else."""
+    kept, modalities._table, modalities._group = (modalities._table, modalities._group), {}, None
+    modalities._table.update({name: f"toy:{kind.__name__}" for name, kind in TOYS.items()})
+    try:
+        yield
+    finally:
+        modalities._table, modalities._group = kept
+
+
 def toy_world(seed: int = 0, **backbone: object) -> World:
     """A tiny World over the toy modalities, float32, in eval mode."""
-    table = {name: f"toy:{kind.__name__}" for name, kind in TOYS.items()}
-    kept, modalities._table = modalities._table, table
-    try:
-        torch.manual_seed(seed)
-        sizes = {"dim": 32, "depth": 2, "n_heads": 2, "hidden": 48, "norm": "rms", "activation": "silu", "gated": True}
-        c = WorldConfig(TransformerConfig(**(sizes | backbone)), {n: {} for n in TOYS}, 320)
+    torch.manual_seed(seed)
+    sizes = {"dim": 32, "depth": 2, "n_heads": 2, "hidden": 48, "norm": "rms", "activation": "silu", "gated": True}
+    c = WorldConfig(TransformerConfig(**(sizes | backbone)), {n: {} for n in TOYS}, 320)
+    with toy_registry():
         world = World(c, toy_tokenizer()).eval()
-        with torch.no_grad():  # else an untrained model says its last id again and again
-            for layer in world.backbone.layers:
-                layer.attention.out.weight *= 8
-                layer.feed.down.weight *= 8
-        return world
-    finally:
-        modalities._table = kept
+    with torch.no_grad():  # else an untrained model says its last id again and again
+        for layer in world.backbone.layers:
+            layer.attention.out.weight *= 8
+            layer.feed.down.weight *= 8
+    return world
 
 
 def stream(name: str, seconds: float, *, start: float = 0.0, seed: int = 0) -> Chunk:

@@ -4,48 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from itertools import count, takewhile
 from typing import Any
-
-from torch import Tensor
 
 from mmworld.errors import CheckpointError
 
 
 def leaves(state: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """(name, value) of each tensor and plain value in `state`; dataclasses and lists are walked, the rest are leaves."""
-    if is_dataclass(state):
+    """(name, value) of every tensor and plain value in `state`.
+
+    A dataclass is its fields, an object with `tensors()` is what that gives; all else is a leaf.
+    """
+    if hasattr(state, "tensors"):
+        yield from ((f"{path}.{name}", x) for name, x in state.tensors().items())
+    elif is_dataclass(state):
         for f in fields(state):
             yield from leaves(getattr(state, f.name), f"{path}.{f.name}")
-    elif isinstance(state, list):
-        for i, value in enumerate(state):
-            yield from leaves(value, f"{path}.{i}")
     else:
         yield path, state
 
 
 def restore(like: Any, values: Mapping[str, Any], path: str) -> Any:
-    """The state whose leaves are `values`; `like`, a fresh one, tells the types. Lists hold leaves only.
+    """The state whose leaves are `values`; `like`, a fresh one, tells the types.
 
     Raises:
         CheckpointError: a leaf is missing.
     """
+    if hasattr(like, "tensors"):
+        prefix = f"{path}."
+        return type(like).from_tensors({n.removeprefix(prefix): x for n, x in values.items() if n.startswith(prefix)})
     if is_dataclass(like) and not isinstance(like, type):
-        return replace(
-            like, **{f.name: restore(getattr(like, f.name), values, f"{path}.{f.name}") for f in fields(like)}
-        )
-    if isinstance(like, list):
-        return [values[name] for name in _present(values, path)]
+        own = {f.name: restore(getattr(like, f.name), values, f"{path}.{f.name}") for f in fields(like)}
+        return replace(like, **own)
     if path not in values:
         raise CheckpointError(f"a saved state without {path}")
     value = values[path]
     return tuple(value) if isinstance(value, list) else value
 
 
-def _present(values: Mapping[str, Any], path: str) -> Iterator[str]:
-    return takewhile(values.__contains__, (f"{path}.{i}" for i in count()))
-
-
 def nbytes(state: Any) -> int:
     """Bytes of all tensors in `state`."""
-    return sum(x.nbytes for _, x in leaves(state, "") if isinstance(x, Tensor))
+    if hasattr(state, "nbytes"):
+        return int(state.nbytes)
+    return sum(nbytes(getattr(state, f.name)) for f in fields(state)) if is_dataclass(state) else 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +24,10 @@ from mmworld.nn.transformer import Transformer, TransformerConfig
 from mmworld.registry import modalities
 from mmworld.text.tokenizer import Tokenizer
 from mmworld.types import Chunk, Tokens
+from mmworld.weights.checkpoint import save, write_atomic
 
+CONFIG, WEIGHTS, TOKENIZER = "config.yaml", "model.safetensors", "tokenizer.json"
+"""The files of a model's folder."""
 TIME_DIM, SHORTEST, LONGEST = 64, 0.25, 64.0
 UNTRAINED = -100
 """Target of a position that is not trained on, as torch's cross_entropy ignores it."""
@@ -115,6 +121,20 @@ class World(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.embedding.device
+
+    def save(self, folder: Path | str, *, dtype: torch.dtype | None = torch.float16) -> None:
+        """Write the model for `mmworld.load`: config.yaml, tokenizer.json and the weights, as `dtype` (None: as is).
+
+        Raises:
+            CheckpointError: a weight is NaN, infinite or too large for `dtype`.
+            ResourceError: the disk is full or the folder may not be written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(json.loads(json.dumps(asdict(self.config))), sort_keys=False)  # tuples become lists
+        write_atomic(folder / CONFIG, text.encode())
+        self.tokenizer.save(folder / TOKENIZER)
+        save(self, folder / WEIGHTS, dtype=dtype)
 
     def item(self, chunks: Iterable[Chunk], text: str, prompt: str = "") -> Item:
         """The training item that answers `prompt` about `chunks` with `text`."""

@@ -106,6 +106,6 @@ def _check(data: Any, path: str) -> None:
         kind = made.get("type") if isinstance(made, dict) else str(made)
         if kind not in allowed:
             raise CheckpointError(f"{path}: {part} of type {kind!r}, must be one of {sorted(map(str, allowed))}")
-    specials = [t.get("content") for t in data.get("added_tokens", []) if isinstance(t, dict)]
-    if specials != list(SPECIALS):
-        raise CheckpointError(f"{path}: special tokens {specials[:5]}, must be {list(SPECIALS)}")
+    specials = [(t.get("id"), t.get("content")) for t in data.get("added_tokens", []) if isinstance(t, dict)]
+    if specials != list(enumerate(SPECIALS)):
+        raise CheckpointError(f"{path}: special tokens {specials[:5]}, must be {list(enumerate(SPECIALS))}")

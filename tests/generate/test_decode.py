@@ -17,7 +17,7 @@ from mmworld.generate.decode import generate_many, pieces
 from mmworld.generate.samplers import Sample
 from mmworld.generate.stop import Stop
 from mmworld.models.world import Item
-from mmworld.nn.state import KVState
+from mmworld.nn.state import KVState, Row
 
 WORLD = toy_world(seed=5)
 EOS = WORLD.tokenizer.eos
@@ -93,8 +93,8 @@ class Table:
         return torch.randn(self.vocab, generator=g) * 2
 
     def read(self, state: KVState, ids: Tensor) -> Tensor:
-        state.keys[0] = torch.cat((state.keys[0], ids), dim=1)
-        return torch.stack([self.logits(tuple(row)) for row in state.keys[0].tolist()])
+        state.keys[0].append(ids)
+        return torch.stack([self.logits(tuple(row)) for row in state.keys[0].x.tolist()])
 
     def log_p(self, ids: tuple[int, ...]) -> float:
         return sum(float(self.logits(ids[:i]).log_softmax(-1)[t]) for i, t in enumerate(ids))
@@ -102,7 +102,7 @@ class Table:
 
 def run(table: Table, beam: Beam, rows: int, eos: int, n: int) -> list[tuple[list[int], list[float]]]:
     empty = torch.zeros(rows, 0, dtype=torch.long)
-    return beam.search(table.read, KVState(keys=[empty], values=[empty]), table.logits(()).repeat(rows, 1), eos, n)
+    return beam.search(table.read, KVState(keys=[Row(empty)]), table.logits(()).repeat(rows, 1), eos, n)
 
 
 @given(st.integers(0, 999), st.floats(0, 1))
