@@ -1,9 +1,36 @@
-"""Positions: rotary and sinusoidal."""
+"""Positions: rotary, relative, learned and sinusoidal."""
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+
+from mmworld.attention import Mask
+
+
+def positions(mask: Mask, n: int, device: torch.device | None = None) -> Tensor:
+    """Position of each of a row's n tokens in its segment, int64 [n], counted from 0."""
+    row = torch.arange(n, device=device)
+    if mask.lengths is None:
+        return row
+    lengths = torch.tensor(mask.lengths, dtype=torch.long, device=device)
+    return row - (lengths.cumsum(0) - lengths).repeat_interleave(lengths, output_size=n)
+
+
+class Turn(NamedTuple):
+    """The rotation of T positions: cosines and sines [T, 1, D / 2]."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [B, n, H, D] turned by the last n of the positions."""
+        a, b = x.chunk(2, dim=-1)
+        cos, sin = (t[len(t) - x.shape[1] :] for t in self)
+        return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
 class Rotary(nn.Module):
@@ -14,19 +41,67 @@ class Rotary(nn.Module):
         theta: base of the wavelengths.
     """
 
-    frequency: Tensor
-
     def __init__(self, head_dim: int, theta: float = 10_000.0) -> None:
         super().__init__()
-        exponent = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
-        self.register_buffer("frequency", theta**-exponent, persistent=False)
+        self.head_dim, self.theta = head_dim, theta
 
-    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-        """x [B, T, H, D] turned by its positions [T]."""
-        angle = positions[:, None].double() * self.frequency.double()
-        cos, sin = angle.cos().to(x.dtype)[:, None], angle.sin().to(x.dtype)[:, None]
-        a, b = x.chunk(2, dim=-1)
-        return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    def forward(self, positions: Tensor, dtype: torch.dtype) -> Turn:
+        """The rotation of positions [T]: made in float64, whatever the model's own precision."""
+        exponent = torch.arange(0, self.head_dim, 2, dtype=torch.float64, device=positions.device) / self.head_dim
+        angle = positions[:, None, None].double() * self.theta**-exponent
+        return Turn(angle.cos().to(dtype), angle.sin().to(dtype))
+
+
+class RelativeBias(nn.Module):
+    """A learned logit for each head and bin of distance, as in T5 (Raffel et al. 2020, section 2.1).
+
+    Args:
+        n_heads: heads H.
+        n_buckets: bins of distance.
+        longest: distance from which on all share the last bin.
+        causal: whether keys lie behind their queries only, so that all bins serve that side.
+    """
+
+    def __init__(self, n_heads: int, n_buckets: int = 32, longest: int = 128, causal: bool = False) -> None:
+        super().__init__()
+        self.table = nn.Embedding(n_buckets, n_heads)
+        self.longest, self.causal = longest, causal
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Logits [H, Tq, Tk] of queries at positions [Tq] for keys at [Tk]."""
+        return self.table(self._bucket(queries[:, None] - keys[None, :])).permute(2, 0, 1)
+
+    def _bucket(self, back: Tensor) -> Tensor:
+        """The bin of keys that lie `back` tokens before their queries."""
+        n = self.table.num_embeddings
+        if self.causal:
+            return self._bin(back.clamp_min(0), n)
+        return self._bin(back.abs(), n // 2) + n // 2 * (back < 0)
+
+    def _bin(self, distance: Tensor, n: int) -> Tensor:
+        """Half of the n bins hold one distance each, the other half ranges that grow to `longest`."""
+        exact = n // 2
+        growth = (distance.clamp_min(1) / exact).log() / math.log(self.longest / exact)
+        return torch.where(distance < exact, distance, (exact + growth * (n - exact)).long().clamp_max(n - 1))
+
+
+class Learned(nn.Module):
+    """A learned vector for each position (GPT-2, BERT, ViT).
+
+    Args:
+        limit: number of positions.
+        dim: width D.
+    """
+
+    def __init__(self, limit: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(limit, dim)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Vectors [N, D] of positions [N]; ValueError if one is not below the limit."""
+        if positions.numel() and int(positions.max()) >= self.table.num_embeddings:
+            raise ValueError(f"position {int(positions.max())}, the model has learned {self.table.num_embeddings}")
+        return self.table(positions)
 
 
 def sinusoid(t: Tensor, dim: int, shortest: float, longest: float) -> Tensor:

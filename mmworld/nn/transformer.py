@@ -3,140 +3,101 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mmworld.attention import FULL, Mask, attention
-from mmworld.config import config
+from mmworld.attention import FULL, Mask
+from mmworld.nn.attention import Pass
+from mmworld.nn.layer import Layer, TransformerConfig, make_norm
+from mmworld.nn.position import positions
 from mmworld.nn.state import KVState
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
-
-
-@config
-class TransformerConfig:
-    """Sizes and choices that every transformer has.
-
-    Attributes:
-        dim: width D of a token.
-        depth: number of layers.
-        n_heads: query heads H.
-        n_kv_heads: key and value heads; None is as many as query heads.
-        hidden: width of the feed-forward layer; None is 4 * dim.
-        norm: "layer" or "rms".
-        activation: of the feed-forward layer.
-        gated: whether the activation gates a second projection (SwiGLU with "silu").
-        bias: whether the linear layers have one.
-        dropout: of each residual branch, in training.
-    """
-
-    dim: int
-    depth: int
-    n_heads: int
-    n_kv_heads: int | None = None
-    hidden: int | None = None
-    norm: Literal["layer", "rms"] = "layer"
-    norm_eps: float = 1e-5
-    activation: Literal["gelu", "relu", "silu"] = "gelu"
-    gated: bool = False
-    bias: bool = True
-    dropout: float = 0.0
-
-
-def make_norm(c: TransformerConfig) -> nn.Module:
-    return (nn.LayerNorm if c.norm == "layer" else nn.RMSNorm)(c.dim, eps=c.norm_eps)
-
-
-class Attention(nn.Module):
-    """Self-attention with grouped heads; `position` turns queries and keys."""
-
-    def __init__(self, c: TransformerConfig, position: nn.Module | None) -> None:
-        super().__init__()
-        self.n_heads, self.n_kv_heads = c.n_heads, c.n_kv_heads or c.n_heads
-        self.head_dim = c.dim // c.n_heads
-        self.qkv = nn.Linear(c.dim, (self.n_heads + 2 * self.n_kv_heads) * self.head_dim, bias=c.bias)
-        self.out = nn.Linear(self.n_heads * self.head_dim, c.dim, bias=c.bias)
-        self.position = position
-
-    def forward(self, x: Tensor, mask: Mask, positions: Tensor, state: KVState | None, layer: int) -> Tensor:
-        heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))
-        q, k, v = heads.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
-        if state is not None:
-            k, v = state.update(layer, k, v)
-        if self.position is not None:
-            q, k = self.position(q, positions[-q.shape[1] :]), self.position(k, positions)
-        return self.out(attention(q, k, v, mask).flatten(2))
-
-
-class FeedForward(nn.Module):
-    """Two linear layers around an activation, or three where it is gated (Shazeer 2020)."""
-
-    def __init__(self, c: TransformerConfig) -> None:
-        super().__init__()
-        hidden = c.hidden or 4 * c.dim
-        self.up = nn.Linear(c.dim, hidden * (2 if c.gated else 1), bias=c.bias)
-        self.down = nn.Linear(hidden, c.dim, bias=c.bias)
-        self.activation, self.gated = ACTIVATIONS[c.activation], c.gated
-
-    def forward(self, x: Tensor) -> Tensor:
-        up = self.up(x)
-        if not self.gated:
-            return self.down(self.activation(up))
-        gate, value = up.chunk(2, dim=-1)
-        return self.down(self.activation(gate) * value)
-
-
-class Layer(nn.Module):
-    """Pre-norm attention and feed-forward, each on a residual branch."""
-
-    def __init__(self, c: TransformerConfig, position: nn.Module | None) -> None:
-        super().__init__()
-        self.norm_attention, self.attention = make_norm(c), Attention(c, position)
-        self.norm_feed, self.feed = make_norm(c), FeedForward(c)
-        self.dropout = nn.Dropout(c.dropout)
-
-    def forward(self, x: Tensor, mask: Mask, positions: Tensor, state: KVState | None, layer: int) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_attention(x), mask, positions, state, layer))
-        return x + self.dropout(self.feed(self.norm_feed(x)))
+__all__ = ["Transformer", "TransformerConfig"]
 
 
 class Transformer(nn.Module):
-    """A stack of layers and a final norm, over packed rows or over a stream."""
+    """A stack of layers, over packed rows or over a stream.
 
-    def __init__(self, c: TransformerConfig, *, position: nn.Module | None = None) -> None:
+    Args:
+        c: sizes.
+        position: makes the rotation of positions (`Rotary`).
+        bias: makes logits of the positions of queries and keys, for all layers (`RelativeBias`).
+        layer: makes the layer of that index, in place of `Layer(c)`.
+    """
+
+    def __init__(
+        self,
+        c: TransformerConfig,
+        *,
+        position: nn.Module | None = None,
+        bias: nn.Module | None = None,
+        layer: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
-        self.config = c
-        self.layers = nn.ModuleList(Layer(c, position) for _ in range(c.depth))
-        self.norm = make_norm(c)
+        self.config, self.position, self.bias = c, position, bias
+        self.layers = nn.ModuleList(layer(i) if layer else Layer(c) for i in range(c.depth))
+        self.norm = make_norm(c) if c.order == "pre" else nn.Identity()
 
-    def forward(self, x: Tensor, mask: Mask = FULL, state: KVState | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Mask = FULL,
+        state: KVState | None = None,
+        context: Tensor | None = None,
+        context_mask: Mask = FULL,
+    ) -> Tensor:
         """x [B, N, D] to [B, N, D].
 
-        With a state, x is the next stretch of one stream: `mask` (causal or blocks) tells its blocks, the state's
-        window and sinks hold, and the state then remembers x. Without one, a fresh stream is seen whole.
+        Without a state, the row is seen whole, as `mask` says. With one, x is the next stretch of one stream: `mask`
+        only cuts it into blocks (full is one block), the state's window and sinks hold, and the state then remembers x.
+
+        Args:
+            context: [B, M, C] that layers with cross-attention look at, as `context_mask` says. A state keeps its keys,
+                so it is given once, or again where it changes.
+
+        Raises:
+            ValueError: a packed row with a state, or a mask whose window is not the state's.
         """
+        run = Pass(mask, None, None, state, context, context_mask)
         if state is None:
-            return self._run(x, mask, _positions(mask, x), None)
-        new = mask.blocks if mask.blocks is not None else (1,) * x.shape[1]
-        if state.sinks and state.window and len(new) > 1 and len(state.blocks) + len(new) > state.sinks + state.window:
-            # Sinks stand right before the window of each query, so blocks that shift the window go one by one.
-            parts = x.split(list(new), dim=1)
-            return torch.cat([self(p, Mask("blocks", (n,)), state) for p, n in zip(parts, new, strict=True)], dim=1)
-        positions = torch.arange(len(state) + x.shape[1], device=x.device)
-        x = self._run(x, state.mask(new), positions, state)
+            return self._run(x, run, positions(mask, x.shape[1], x.device))
+        return self._stream(x, _blocks(mask, x.shape[1], state), run, state)
+
+    def _stream(self, x: Tensor, new: tuple[int, ...], run: Pass, state: KVState) -> Tensor:
+        if state.window is not None:
+            if state.sinks and len(new) > 1 and len(state.blocks) + len(new) > state.sinks + state.window:
+                # Sinks stand right before the window of each query, so blocks that shift the window go one by one.
+                parts = x.split(list(new), dim=1)
+                return torch.cat([self._stream(p, (n,), run, state) for p, n in zip(parts, new, strict=True)], dim=1)
+            state.evict(state.window - 1)  # then one new block sees all that is held, and needs no mask
+        held = torch.arange(len(state) + x.shape[1], device=x.device)
+        x = self._run(x, replace(run, mask=state.mask(new)), held)
         state.advance(new)
         return x
 
-    def _run(self, x: Tensor, mask: Mask, positions: Tensor, state: KVState | None) -> Tensor:
+    def _run(self, x: Tensor, run: Pass, keys: Tensor) -> Tensor:
+        queries = keys[len(keys) - x.shape[1] :]
+        if self.position is not None:
+            moving = run.state is None or not run.state.rotated
+            run = replace(run, turn=self.position(keys if moving else queries, x.dtype))
+        if self.bias is not None:
+            run = replace(run, bias=self.bias(queries, keys))
         for i, layer in enumerate(self.layers):
-            x = layer(x, mask, positions, state, i)
+            x = layer(x, run, i)
         return self.norm(x)
 
 
-def _positions(mask: Mask, x: Tensor) -> Tensor:
-    if mask.lengths is None:
-        return torch.arange(x.shape[1], device=x.device)
-    return torch.cat([torch.arange(n, device=x.device) for n in mask.lengths])
+def _blocks(mask: Mask, n: int, state: KVState) -> tuple[int, ...]:
+    """The blocks into which a mask cuts the next n tokens of a stream."""
+    if mask.lengths not in (None, (n,)) or mask.key_lengths not in (None, (n,)):
+        raise ValueError(f"a state is of one stream, the mask packs {mask.lengths} and {mask.key_lengths}")
+    if (mask.window, mask.sinks) not in ((None, 0), (state.window, state.sinks)):
+        raise ValueError(f"the mask's window is {mask.window}, the state's {state.window}")
+    if mask.kind == "causal":
+        return (1,) * n
+    blocks = mask.blocks if mask.blocks is not None else (n,)
+    if sum(blocks) != n:
+        raise ValueError(f"blocks {blocks} are {sum(blocks)} tokens, not {n}")
+    return blocks
