@@ -25,6 +25,11 @@ _NO_SEEK = ("mp3", "aac", "amr")
 """Formats whose timestamps after a seek are guesses; they are quick to decode from the start."""
 _TRUE_PTS = ("mov", "matroska", "mpegts", "mpeg", "flv")
 """Formats that store presentation times; elsewhere they are guessed, and nothing is left out on a guess."""
+_DURATION_KNOWN = ("mov", "matroska", "avi", "wav", "flac", "ogg", "flv")
+TRUNCATED = 0.02
+"""A file that ends this share (and a second) before its declared end is reported as cut."""
+_SKIPPING = ("h264", "hevc")
+"""Decoders that take `skip_frame` packet by packet; libdav1d applies it some packets late."""
 PREROLL = {"mpegts": 10.0, "mpeg": 10.0, "ogg": 2.0}
 """Seconds to seek ahead of the wanted time: in streams without an index a seek may land behind the key frame."""
 
@@ -72,7 +77,8 @@ class Demuxer:
         name = opened.format.name
         self.clock = Clock(origin(opened), 10 if name in _BROADCAST else 3600, media.counts)
         self.end = 0.0
-        self._wanted = wanted if name.startswith(_TRUE_PTS) else None
+        exact = all(s.codec_context.name in _SKIPPING for s in streams if s.type == "video")
+        self._wanted = wanted if exact and name.startswith(_TRUE_PTS) else None
         self._errors = 0
         self._stamp = _Stamp(doubtful=not name.startswith(_TRUE_PTS))
         for stream in streams:
@@ -92,6 +98,10 @@ class Demuxer:
     def __iter__(self) -> Iterator[Decoded]:
         for packet in self._look_ahead():
             yield from self._decode(packet)
+        declared = self._media.duration
+        known = self._opened.format.name.startswith(_DURATION_KNOWN)
+        if known and declared and self.end < declared * (1 - TRUNCATED) - 1:
+            self._media.counts["truncated"] += 1
 
     def _packets(self) -> Iterator[Any]:
         """Packets on one clock; after a read error reading goes on behind it."""
@@ -150,7 +160,7 @@ class Demuxer:
 
     def _unseen(self, packet: Any, ahead: deque[Any]) -> bool:
         later = [p.pts for p in ahead if p.stream_index == packet.stream_index and p.pts is not None]
-        if packet.pts is None or not (later := [pts for pts in later if pts > packet.pts]):
+        if packet.pts is None or self._errors or not (later := [pts for pts in later if pts > packet.pts]):
             return False
         assert self._wanted is not None
         return not self._wanted(*(self.clock.seconds(pts, packet.time_base) for pts in (packet.pts, min(later))))

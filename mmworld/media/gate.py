@@ -21,7 +21,7 @@ from mmworld.media import probe
 from mmworld.media.boxes import boxes, index_first
 from mmworld.media.budget import SNIFF_BYTES, Budget
 from mmworld.media.probe import AudioInfo, VideoInfo
-from mmworld.media.sniff import Format, Kind, sniff
+from mmworld.media.sniff import ANIMATED_WEBP, Format, Kind, sniff
 from mmworld.media.source import Opened, Replay, open_source
 from mmworld.types import Source
 
@@ -126,11 +126,13 @@ def open_media(
         return _raw(opened, input_format, budget)
     head = _head(opened)
     found = sniff(head, opened.name)
-    if found.kind not in ("video", "audio"):
-        return Media(opened.name, found.kind, found, opened.path, opened.seekable, budget, _opened=opened)
     if found.reader.startswith("mov"):
         opened = _with_index(opened, head, budget)
-    return _probe(Media(opened.name, found.kind, found, opened.path, opened.seekable, budget, _opened=opened))
+    media = Media(opened.name, found.kind, found, opened.path, opened.seekable, budget, _opened=opened)
+    if found is ANIMATED_WEBP:
+        width, height = (1 + int.from_bytes(head[i : i + 3], "little") for i in (24, 27))
+        media.video = VideoInfo(0, "webp", width, height, None, "rgba")
+    return _probe(media) if found.kind in ("video", "audio") and found is not ANIMATED_WEBP else media
 
 
 def _head(opened: Opened) -> bytes:

@@ -36,27 +36,6 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
-    """Which pictures of a video, and how.
-
-    Attributes:
-        fps: the picture shown at each time start + i / fps; None: every picture, at its own time.
-        size: the short side is scaled to it and the middle `size` x `size` is kept; None: full size.
-        background: grey level 0 to 255 behind transparent pixels.
-    """
-
-    fps: float | None = None
-    size: int | None = None
-    background: int = 0
-
-    def __post_init__(self) -> None:
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise UsageError(f"fps must be over 0 and at most 1000, is {self.fps}")
-        if self.size is not None and not 1 <= self.size <= MAX_SIZE:
-            raise UsageError(f"size must be 1 to {MAX_SIZE}, is {self.size}")
-
-
-@dataclass(frozen=True, slots=True)
 class Grid:
     """The times start + i / fps."""
 
@@ -87,6 +66,31 @@ class Times:
 
     def index(self, time: float) -> int:
         return bisect_left(self.times, time - EPSILON)
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Which pictures of a video, and how.
+
+    Attributes:
+        fps: the picture shown at each time start + i / fps; None: every picture, at its own time.
+        size: the short side is scaled to it and the middle `size` x `size` is kept; None: full size.
+        background: grey level 0 to 255 behind transparent pixels.
+    """
+
+    fps: float | None = None
+    size: int | None = None
+    background: int = 0
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise UsageError(f"fps must be over 0 and at most 1000, is {self.fps}")
+        if self.size is not None and not 1 <= self.size <= MAX_SIZE:
+            raise UsageError(f"size must be 1 to {MAX_SIZE}, is {self.size}")
+
+    def plan(self, start: float) -> Grid | None:
+        """The times from `start` on; None: every picture at its own time."""
+        return Grid(start, self.fps) if self.fps else None
 
 
 class PictureTrack:

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
-from typing import Any
 
 from mmworld.errors import MediaError
-from mmworld.media import probe
-from mmworld.media.demux import Demuxer
+from mmworld.media import animation, probe
+from mmworld.media.demux import Decoded, Demuxer
 from mmworld.media.gate import Media
 from mmworld.media.pictures import Converter, Frame, Grid, Pictures, PictureTrack, Times
 from mmworld.media.sound import Samples, Sound, SoundTrack
@@ -21,10 +20,6 @@ HELD = 64
 """Pieces that wait for the other stream at most; a file whose streams lie further apart is delivered out of order,
 with a warning.
 """
-TRUNCATED = 0.02
-"""A file that ends this share (and a second) before its declared end is reported as cut."""
-_DURATION_KNOWN = ("mov", "matroska", "avi", "wav", "flac", "ogg", "flv")
-
 Track = PictureTrack | SoundTrack
 
 
@@ -48,17 +43,24 @@ def read(
     """
     require(media, video=video is not None, audio=audio is not None)
     stop = math.inf if end is None else end
+    if media.format.reader == "WEBP" and video is not None:
+        track = picture_track(
+            media, video.plan(start), Converter(video.size, video.background, media.counts), start, stop
+        )
+        yield from _pieces(media, animation.decode(media), {0: track})
+        return
     with media.container() as opened:
         tracks: dict[int, Track] = {}
+        wanted = None
         if video is not None:
-            stream = probe.best(opened, "video")
-            plan = Grid(start, video.fps) if video.fps else None
             convert = Converter(video.size, video.background, media.counts)
-            tracks[stream.index] = picture_track(media, plan, convert, start, stop)
+            pictures = picture_track(media, video.plan(start), convert, start, stop)
+            tracks[probe.best(opened, "video").index], wanted = pictures, pictures.wanted
         if audio is not None:
-            stream = probe.best(opened, "audio")
-            tracks[stream.index] = SoundTrack(audio, start, stop, media.counts, media.budget.seconds)
-        yield from _merge(_pieces(media, opened, tracks, start, stop), list(tracks.values()), media)
+            sound = SoundTrack(audio, start, stop, media.counts, media.budget.seconds)
+            tracks[probe.best(opened, "audio").index] = sound
+        demuxer = Demuxer(media, opened, [opened.streams[i] for i in tracks], start, wanted)
+        yield from _merge(_pieces(media, demuxer, tracks), list(tracks.values()), media)
 
 
 def picture_track(
@@ -80,30 +82,18 @@ def require(media: Media, *, video: bool = False, audio: bool = False) -> None:
         raise MediaError("no audio", f"{media.name}: no audio; {what}")
 
 
-def _pieces(
-    media: Media, opened: Any, tracks: dict[int, Track], start: float, stop: float
-) -> Iterator[Frame | Samples]:
-    pictures = next((t for t in tracks.values() if isinstance(t, PictureTrack)), None)
-    demuxer = Demuxer(media, opened, [opened.streams[i] for i in tracks], start, pictures.wanted if pictures else None)
+def _pieces(media: Media, source: Iterable[Decoded], tracks: Mapping[int, Track]) -> Iterator[Frame | Samples]:
     n_frames = 0
-    for stream, time, duration, frame in demuxer:
-        n_frames += 1
+    for stream, time, duration, frame in source:
+        n_frames += isinstance(tracks[stream], PictureTrack)
         if not tracks[stream].done:
             yield from tracks[stream].push(time, duration, frame)
         elif all(track.done for track in tracks.values()):
             break
-    else:
-        _check_end(media, opened, demuxer.end)
     for track in tracks.values():
         yield from track.flush()
-    if not n_frames and pictures is not None and start == 0:
+    if not n_frames and any(isinstance(t, PictureTrack) for t in tracks.values()):
         raise MediaError("empty", f"{media.name}: no frame could be decoded", hint="; ".join(media.warnings))
-
-
-def _check_end(media: Media, opened: Any, end: float) -> None:
-    declared = media.duration
-    if declared and opened.format.name.startswith(_DURATION_KNOWN) and end < declared * (1 - TRUNCATED) - 1:
-        media.counts["truncated"] += 1
 
 
 def _merge(pieces: Iterator[Frame | Samples], tracks: list[Track], media: Media) -> Iterator[Frame | Samples]:

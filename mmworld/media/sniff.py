@@ -35,6 +35,7 @@ _RIFF = {
     b"WAVE": Format("WAV", "audio", "wav"),
     b"WEBP": Format("a WebP image", "image", "WEBP"),
 }
+ANIMATED_WEBP = Format("an animated WebP", "video", "WEBP")
 _PNG = Format("a PNG image", "image", "PNG")
 _APNG = Format("an animated PNG", "video", "apng")
 _TS = Format("MPEG-TS", "video", "mpegts")
@@ -138,7 +139,8 @@ def _known(head: bytes) -> Format | None:
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
         return _MOV
     if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
-        return _RIFF.get(head[8:12])
+        animated = head[8:16] == b"WEBPVP8X" and head[20:21] and head[20] & 2
+        return ANIMATED_WEBP if animated else _RIFF.get(head[8:12])
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return _APNG if b"acTL" in head[: head.find(b"IDAT")] else _PNG
     if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":

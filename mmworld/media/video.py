@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import av
 import numpy as np
 
 from mmworld.errors import MediaError, UsageError
-from mmworld.media import probe
-from mmworld.media.demux import Demuxer
+from mmworld.media import animation, probe
+from mmworld.media.demux import Decoded, Demuxer
 from mmworld.media.gate import Media
-from mmworld.media.pictures import Converter, Frame, Pictures, Times
+from mmworld.media.pictures import Converter, Frame, Pictures, PictureTrack, Times
 from mmworld.media.read import picture_track, read, require
 
 Backend = Literal["av", "decord"]
@@ -51,7 +51,8 @@ def frames_at(media: Media, times: Sequence[float], *, size: int | None = None, 
         raise UsageError("times must be finite")
     if backend not in ("av", "decord"):
         raise UsageError(f"no video backend named {backend!r}", hint="known: av, decord")
-    ascending = sorted(set(times))
+    if not (ascending := sorted(set(times))):
+        return []
     convert = Converter(size, 0, media.counts)
     found = _decord(media, ascending, convert) if backend == "decord" else _seek(media, ascending, convert)
     return [Frame(time, found[time].data) for time in times]
@@ -73,18 +74,26 @@ def uniform(media: Media, n: int, *, size: int | None = None, backend: Backend =
 
 def _seek(media: Media, times: list[float], convert: Converter) -> dict[float, Frame]:
     found: dict[float, Frame] = {}
-    with media.container() as opened:
-        stream = probe.best(opened, "video")
-        for run in _runs(opened, stream, times):
-            track = picture_track(media, Times(run), convert, run[0])
-            for decoded in Demuxer(media, opened, [stream], run[0], track.wanted):
-                found |= {frame.time: frame for frame in track.push(*decoded[1:])}
-                if track.done:
-                    break
-            found |= {frame.time: frame for frame in track.flush()}
+    if media.format.reader == "WEBP":
+        found = _take(animation.decode(media), picture_track(media, Times(times), convert, times[0]))
+    else:
+        with media.container() as opened:
+            stream = probe.best(opened, "video")
+            for run in _runs(opened, stream, times):
+                track = picture_track(media, Times(run), convert, run[0])
+                found |= _take(Demuxer(media, opened, [stream], run[0], track.wanted), track)
     if len(found) < len(times):
         raise MediaError("empty", f"{media.name}: no frame could be decoded", hint="; ".join(media.warnings))
     return found
+
+
+def _take(source: Iterable[Decoded], track: PictureTrack) -> dict[float, Frame]:
+    found: dict[float, Frame] = {}
+    for decoded in source:
+        found |= {frame.time: frame for frame in track.push(*decoded[1:])}
+        if track.done:
+            return found
+    return found | {frame.time: frame for frame in track.flush()}
 
 
 def _runs(opened: Any, stream: Any, times: list[float]) -> list[list[float]]:
