@@ -1,0 +1,100 @@
+"""Streams of chunks: merged by time, joined into longer pieces, read ahead in a thread."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from queue import Full, Queue
+from typing import Generic, TypeVar
+
+from mmworld.types import Chunk
+
+T = TypeVar("T")
+POLL, PATIENCE = 0.1, 1.0
+"""Seconds after which a blocked reader looks whether it is still wanted, and for which its end is waited for."""
+
+
+def merge(*streams: Iterable[Chunk]) -> Iterator[Chunk]:
+    """The chunks of several streams, each in order, in the order of their ends: nothing from the future comes early."""
+    return heapq.merge(*streams, key=lambda c: (c.end, c.modality))
+
+
+def join(chunks: Iterable[Chunk], seconds: float, modalities: Collection[str]) -> Iterator[Chunk]:
+    """The same streams in fewer chunks: those of the named modalities joined until `seconds` long; others pass.
+
+    Only for modalities whose rows come at a fixed rate, where two chunks make one by standing one after the other.
+    """
+    held: dict[str, list[Chunk]] = defaultdict(list)
+    for chunk in chunks:
+        if chunk.modality not in modalities:
+            yield chunk
+            continue
+        mine = held[chunk.modality]
+        mine.append(chunk)
+        if chunk.last or chunk.end - mine[0].start >= seconds - 1e-6:
+            yield _joined(held.pop(chunk.modality))
+    for mine in held.values():
+        yield _joined(mine)
+
+
+def _joined(chunks: list[Chunk]) -> Chunk:
+    import torch
+
+    full = [c.data for c in chunks if len(c.data)] or [chunks[0].data]
+    return replace(chunks[-1], data=torch.cat(full) if len(full) > 1 else full[0], start=chunks[0].start)
+
+
+def prefetch(items: Iterable[T], depth: int = 16) -> Iterator[T]:
+    """The same items, made in a thread up to `depth` ahead. An error in the making comes out in its place.
+
+    Closing the iterator closes `items` in their thread.
+    """
+    queue: Queue[_Made[T]] = Queue(depth)
+    wanted = threading.Event()
+    wanted.set()
+    thread = threading.Thread(target=_fill, args=(iter(items), queue, wanted), daemon=True, name="prefetch")
+    thread.start()
+    try:
+        while (made := queue.get()).error is None:
+            yield from made.item
+        if not isinstance(made.error, StopIteration):
+            raise made.error
+    finally:
+        wanted.clear()
+        thread.join(PATIENCE)  # a reader that hangs in a device is left behind
+
+
+@dataclass(frozen=True)
+class _Made(Generic[T]):
+    """One item, or the error that ended them: StopIteration where all is well."""
+
+    item: tuple[T, ...] = ()
+    error: BaseException | None = None
+
+
+def _fill(items: Iterator[T], queue: Queue[_Made[T]], wanted: threading.Event) -> None:
+    try:
+        for item in items:
+            if not _put(queue, _Made((item,)), wanted):
+                break
+        else:
+            _put(queue, _Made(error=StopIteration()), wanted)
+    except BaseException as e:
+        _put(queue, _Made(error=e), wanted)
+    finally:
+        if isinstance(items, Generator):
+            items.close()
+
+
+def _put(queue: Queue[_Made[T]], made: _Made[T], wanted: threading.Event) -> bool:
+    """Wait for room as long as the item is wanted; False when it is no more."""
+    while wanted.is_set():
+        try:
+            queue.put(made, timeout=POLL)
+        except Full:
+            continue
+        return True
+    return False

@@ -1,0 +1,90 @@
+"""Streams merged, joined and read ahead are the same streams."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from toy import TOYS, cut, stream
+
+from mmworld.stream.ops import join, merge, prefetch
+from mmworld.types import Chunk
+
+
+def by_modality(chunks: list[Chunk]) -> dict[str, list[Chunk]]:
+    return {n: [c for c in chunks if c.modality == n] for n in TOYS if any(c.modality == n for c in chunks)}
+
+
+sizes = st.lists(st.integers(0, 12), max_size=8)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(TOYS)), sizes, min_size=1))
+def test_merge_keeps_each_stream_and_orders_by_end(cuts: dict[str, list[int]]) -> None:
+    streams = {n: cut(stream(n, 2.0), s) for n, s in cuts.items()}
+    merged = list(merge(*streams.values()))
+    assert by_modality(merged) == streams
+    assert [c.end for c in merged] == sorted(c.end for c in merged)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(TOYS)), sizes, min_size=1), st.floats(0.05, 3))
+def test_join_is_the_same_stream_in_long_chunks(cuts: dict[str, list[int]], seconds: float) -> None:
+    wholes = {n: stream(n, 2.0) for n in cuts}
+    merged = list(merge(*(cut(wholes[n], s) for n, s in cuts.items())))
+    joined = list(join(merged, seconds, {"video", "audio"}))
+    for name, chunks in by_modality(joined).items():
+        assert torch.equal(torch.cat([c.data for c in chunks]), wholes[name].data)
+        assert all(a.end == b.start for a, b in pairwise(chunks))
+        assert [c.last for c in chunks] == [False] * (len(chunks) - 1) + [True]
+        if name != "points":
+            assert all(c.end - c.start >= seconds - 1e-6 for c in chunks[:-1])
+    assert [c for c in joined if c.modality == "points"] == [c for c in merged if c.modality == "points"]
+
+
+def test_prefetch_gives_all_in_order_and_is_bounded() -> None:
+    made: list[int] = []
+
+    def source() -> Iterator[int]:
+        for i in range(100):
+            made.append(i)
+            yield i
+
+    ahead = prefetch(source(), depth=4)
+    got = []
+    for i in ahead:
+        got.append(i)
+        assert len(made) <= len(got) + 4 + 1
+    assert got == list(range(100))
+
+
+def test_prefetch_delivers_what_came_before_an_error() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise ValueError("cut")
+
+    ahead = prefetch(source())
+    assert [next(ahead), next(ahead)] == [1, 2]
+    with pytest.raises(ValueError, match="cut"):
+        next(ahead)
+
+
+def test_closing_closes_the_source_and_ends_the_thread() -> None:
+    closed = threading.Event()
+
+    def endless() -> Iterator[int]:
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.set()
+
+    ahead = prefetch(endless(), depth=2)
+    next(ahead)
+    ahead.close()
+    assert closed.is_set()
+    assert not any(t.name == "prefetch" for t in threading.enumerate())
