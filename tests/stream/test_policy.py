@@ -53,9 +53,11 @@ def test_noise_under_the_threshold_is_no_change() -> None:
     assert run(OnChange(0.3, shortest=0.0), [A + 0.1 * torch.randn(3, generator=g) for _ in range(200)]) == []
 
 
-def test_not_again_before_the_shortest_time() -> None:
+def test_not_again_until_settled_nor_before_the_shortest_time() -> None:
     flicker = [A, A, A, B, A, B, A, B, A, B]
-    assert run(OnChange(0.5, shortest=0.0), flicker) == [3]  # never settled after the first
+    changes = run(OnChange(0.5, shortest=0.0), flicker)
+    assert changes[0] == 3
+    assert 4 not in changes
     assert run(OnChange(0.5, shortest=2.0), [A, B, B, B, B, B, C, C, C, A, A]) == [6]
 
 
