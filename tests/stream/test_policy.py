@@ -58,7 +58,7 @@ def test_not_again_until_settled_nor_before_the_shortest_time() -> None:
     changes = run(OnChange(0.5, shortest=0.0), flicker)
     assert changes[0] == 3
     assert 4 not in changes
-    assert run(OnChange(0.5, shortest=2.0), [A, B, B, B, B, B, C, C, C, A, A]) == [6]
+    assert run(OnChange(0.5, shortest=2.0), [A, B, B, B, B, B, C, C, C, A]) == [6]
 
 
 def test_modalities_have_their_own_past() -> None:
