@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -71,9 +73,8 @@ def clip(
         pictures: instead of the numbered ones, uint8 [H, W, 3 or 4] as `picture_format`.
         sound_start: seconds by which the sound is stamped later.
     """
-    file = io.BytesIO()
     base = 1 / (Fraction(fps) * (1000 if pts is not None else 1))
-    with av.open(file, "w", format=container, options=muxing or {}) as out:
+    with tempfile.NamedTemporaryFile() as file, av.open(file.name, "w", format=container, options=muxing or {}) as out:
         stream = out.add_stream(codec, rate=Fraction(fps), options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = base
@@ -95,7 +96,8 @@ def clip(
             packets += _encode(speaker, sound, sound_rate, sound_start)
         for packet in sorted(packets, key=lambda p: float((p.dts if p.dts is not None else p.pts or 0) * p.time_base)):
             out.mux(packet)
-    return file.getvalue()
+        out.close()
+        return Path(file.name).read_bytes()
 
 
 def sound_file(

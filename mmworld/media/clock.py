@@ -12,7 +12,7 @@ from fractions import Fraction
 
 WRAP = 1 << 33
 """MPEG timestamps count 90 kHz in 33 bits: they start again every 26.5 hours."""
-BACK = Fraction(1, 2)
+BACK = Fraction(1, 10)
 """Seconds that decoding time may step back before it counts as a jump; it never does in a sound stream."""
 
 
@@ -40,13 +40,15 @@ class Clock:
         self._offset = Fraction(0)
         self._tracks: dict[int, _Track] = {}
 
-    def place(self, stream: int, ticks: int, base: Fraction, duration: int) -> int:
+    def place(self, stream: int, ticks: int | None, base: Fraction, duration: int) -> int:
         """What to add to the timestamps of a packet, in ticks, so that `stream` goes on without a jump.
 
-        Packets must come in decoding order; `ticks` is the decoding time, `duration` the packet's, both in units of
-        `base` seconds.
+        Packets must come in decoding order; `ticks` is the decoding time (None: unknown), `duration` the packet's, both
+        in units of `base` seconds.
         """
         track = self._tracks.setdefault(stream, _Track(self._offset))
+        if ticks is None:
+            return track.wraps * WRAP + round(track.offset / base)
         time = (ticks + track.wraps * WRAP) * base + track.offset
         if track.expected is not None and not self._plausible(time - track.expected):
             time = self._repair(track, ticks, base)

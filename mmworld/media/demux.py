@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import av
 
-from mmworld.errors import LimitError
+from mmworld.errors import LimitError, MediaError
 from mmworld.media.clock import Clock
 from mmworld.media.probe import THREADS, origin
 
@@ -26,8 +26,8 @@ _NO_SEEK = ("mp3", "aac", "amr")
 _TRUE_PTS = ("mov", "matroska", "mpegts", "mpeg", "flv")
 """Formats that store presentation times; elsewhere they are guessed, and nothing is left out on a guess."""
 _DURATION_KNOWN = ("mov", "matroska", "avi", "wav", "flac", "ogg", "flv")
-TRUNCATED = 0.02
-"""A file that ends this share (and a second) before its declared end is reported as cut."""
+TRUNCATED = 0.05
+"""A file that ends this share (and as many seconds) before its declared end is reported as cut."""
 _SKIPPING = ("h264", "hevc")
 """Decoders that take `skip_frame` packet by packet; libdav1d applies it some packets late."""
 PREROLL = {"mpegts": 10.0, "mpeg": 10.0, "ogg": 2.0}
@@ -61,6 +61,19 @@ class _Stamp:
         return pts if pts is not None and (self._faults[0] <= self._faults[1] or dts is None) else dts
 
 
+def _decoder(stream: Any, max_pixels: int) -> Any:
+    """The codec context that decodes `stream`: FFmpeg's own, but for VP9 with alpha, which only libvpx decodes."""
+    context = stream.codec_context
+    if context.is_open:
+        return context
+    if context.name == "vp9" and stream.metadata.get("alpha_mode") == "1":
+        context = av.CodecContext.create("libvpx-vp9", "r")
+        context.extradata = stream.codec_context.extradata
+    context.options = {"max_pixels": str(max_pixels)}
+    context.thread_count, context.thread_type = THREADS, "AUTO"
+    return context
+
+
 class Demuxer:
     """One pass over the chosen streams of an opened container.
 
@@ -81,11 +94,7 @@ class Demuxer:
         self._wanted = wanted if exact and name.startswith(_TRUE_PTS) else None
         self._errors = 0
         self._stamp = _Stamp(doubtful=not name.startswith(_TRUE_PTS))
-        for stream in streams:
-            if not stream.codec_context.is_open:
-                stream.codec_context.options = {"max_pixels": str(media.budget.pixels)}
-                stream.codec_context.thread_count = THREADS
-                stream.thread_type = "AUTO"
+        self._decoders = {stream.index: _decoder(stream, media.budget.pixels) for stream in streams}
         if start > 0 and media.seekable and name not in _NO_SEEK:
             self._seek(start - PREROLL.get(name, 0.2))
 
@@ -98,10 +107,15 @@ class Demuxer:
     def __iter__(self) -> Iterator[Decoded]:
         for packet in self._look_ahead():
             yield from self._decode(packet)
-        declared = self._media.duration
         known = self._opened.format.name.startswith(_DURATION_KNOWN)
-        if known and declared and self.end < declared * (1 - TRUNCATED) - 1:
-            self._media.counts["truncated"] += 1
+        if known and self.end < self._declared() * (1 - TRUNCATED) - TRUNCATED:
+            self._media.counts["truncated"] = 1
+
+    def _declared(self) -> float:
+        """Where the chosen streams should end, in seconds; 0 when unknown."""
+        ends = [float(s.duration * s.time_base) for s in self._streams if s.duration]
+        every = len(self._streams) == sum(s.type in ("video", "audio") for s in self._opened.streams)
+        return max(ends, default=(self._media.duration or 0.0) if every else 0.0)
 
     def _packets(self) -> Iterator[Any]:
         """Packets on one clock; after a read error reading goes on behind it."""
@@ -117,7 +131,7 @@ class Demuxer:
             except (av.error.FFmpegError, OSError):
                 faults += 1
                 self._fault("corrupt packets")
-        self._media.counts["truncated"] += 1
+        self._media.counts["truncated"] = 1
         yield from self._flushes()
 
     def _flushes(self) -> Iterator[Any]:
@@ -127,10 +141,10 @@ class Demuxer:
             yield packet
 
     def _place(self, packet: Any) -> None:
-        ticks = packet.dts if packet.dts is not None else packet.pts
-        if ticks is None:
-            return
-        shift = self.clock.place(packet.stream_index, ticks, packet.time_base, packet.duration or 0)
+        if packet.has_sidedata("encryption_info"):
+            hint = "mmworld reads clear files only"
+            raise MediaError("encrypted", f"{self._media.name}: encrypted {packet.stream.type}", hint=hint)
+        shift = self.clock.place(packet.stream_index, packet.dts, packet.time_base, packet.duration or 0)
         if shift:
             packet.dts = None if packet.dts is None else packet.dts + shift
             packet.pts = None if packet.pts is None else packet.pts + shift
@@ -155,7 +169,7 @@ class Demuxer:
     def _mark(self, packet: Any, ahead: deque[Any]) -> Any:
         if packet.stream.type != "video":
             return packet
-        packet.stream.codec_context.skip_frame = "NONREF" if self._unseen(packet, ahead) else "DEFAULT"
+        self._decoders[packet.stream_index].skip_frame = "NONREF" if self._unseen(packet, ahead) else "DEFAULT"
         return packet
 
     def _unseen(self, packet: Any, ahead: deque[Any]) -> bool:
@@ -167,7 +181,7 @@ class Demuxer:
 
     def _decode(self, packet: Any) -> Iterator[Decoded]:
         try:
-            frames = packet.stream.decode(packet if packet.size else None)
+            frames = self._decoders[packet.stream_index].decode(packet if packet.size else None)
         except (av.error.FFmpegError, ValueError):
             self._fault("corrupt packets")
             return
