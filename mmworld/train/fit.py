@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from mmworld.config import load
@@ -70,16 +69,11 @@ def train(recipe: Recipe) -> Path:
 
 
 def export(world: World, average: dict[str, Tensor], folder: Path) -> None:
-    """Write the model with the averaged weights: config.yaml, tokenizer.json, model.safetensors."""
-    from mmworld.weights import checkpoint as weights
-
+    """Write the model with the averaged weights, for `mmworld.load`."""
     with torch.no_grad():
         for name, parameter in world.named_parameters():
             parameter.copy_(average[name])
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(world.config), sort_keys=False))
-    world.tokenizer.save(folder / "tokenizer.json")
-    weights.save(world, folder / "model.safetensors")
+    world.save(folder)
 
 
 def _fit(recipe: Recipe, world: World, batches: Batches) -> dict[str, Tensor] | None:
@@ -91,6 +85,7 @@ def _fit(recipe: Recipe, world: World, batches: Batches) -> dict[str, Tensor] | 
     from mmworld.train.module import Captioning
 
     deadline = time.monotonic() + (recipe.max_hours or float("inf")) * 3600
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with _signals() as received:
         module = Captioning(world, recipe, stop=lambda: bool(received) or time.monotonic() > deadline)
         module.resume()

@@ -46,15 +46,21 @@ class Captioning(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer
 
+    def transfer_batch_to_device(
+        self, batch: list[Example], device: torch.device, dataloader_idx: int
+    ) -> list[Example]:
+        """As it is: encoders move what they need."""
+        return batch
+
     def training_step(self, batch: list[Example], _: int) -> None:
         torch.manual_seed((self.recipe.seed << 32) + self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * schedule(self.done, self.recipe.warmup, self.recipe.steps)
         started = time.perf_counter()
-        each = losses(self.world, batch, self.recipe.label_smoothing)
+        each, weights = losses(self.world, batch, self.recipe.label_smoothing)
         forward = time.perf_counter()
         self.optimizer.zero_grad()
-        self.manual_backward(each.mean())
+        self.manual_backward((each * weights).sum() / weights.sum())
         norm = torch.nn.utils.clip_grad_norm_(self.world.parameters(), self.recipe.clip)
         if torch.isfinite(norm) and torch.isfinite(each).all():
             self.optimizer.step()
@@ -109,13 +115,13 @@ class Captioning(LightningModule):
         log.warning("%s; the batch is skipped", message)
 
 
-def losses(world: World, batch: list[Example], smoothing: float) -> Tensor:
-    """Cross-entropy of each example [len(batch)]: summed over its tokens, over the root of their number."""
+def losses(world: World, batch: list[Example], smoothing: float) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of each example's tokens [len(batch)], and its weight: the root of their number."""
     items = [e.item for e in batch]
     token = F.cross_entropy(world(items), world.targets(items), reduction="none", label_smoothing=smoothing)
     lengths = torch.tensor([len(i.ids) - 1 for i in items], device=token.device)
     owner = torch.arange(len(items), device=token.device).repeat_interleave(lengths)
-    return token.new_zeros(len(items)).index_add(0, owner, token) / lengths.sqrt()
+    return token.new_zeros(len(items)).index_add(0, owner, token) / lengths, lengths.sqrt()
 
 
 def schedule(step: int, warmup: int, steps: int) -> float:

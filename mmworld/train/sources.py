@@ -34,6 +34,7 @@ def build(names: Sequence[str], data: Path, folds: Sequence[int], speakers: Sequ
         "series": lambda: series.clip,
         "flickr8k": lambda: photographs(real.flickr8k(data)),
         "flickr8k_video": lambda: pans(real.flickr8k(data)),
+        "captions": lambda: captions(real.flickr8k(data)),
         "esc10": lambda: environmental(real.esc10(data, folds)),
         "fsdd": lambda: digits([s for s in (real.fsdd(data, speakers), speech.synthetic_digits()) if s]),
         "radhar": lambda: radar(real.radhar(data)),
@@ -75,6 +76,11 @@ def pans(store: Store) -> Draw:
         return Rendered((Chunk(torch.from_numpy(video), 0.0, frames / FPS, "video", last=True),), caption)
 
     return draw
+
+
+def captions(store: Store) -> Draw:
+    """Captions of nothing: what is likely to be said, whatever is seen."""
+    return lambda rng: Rendered((), str(rng.choice(store.captions[int(rng.integers(len(store)))])))
 
 
 def _photograph(rng: Generator, store: Store) -> tuple[NDArray[np.uint8], str]:

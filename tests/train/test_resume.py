@@ -1,0 +1,150 @@
+"""A run that is cut short and resumed ends with the same weights (rows C11 and R1 to R3 of the contracts)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmworld.errors import ConfigError, ResourceError
+from mmworld.train import checkpoint
+from mmworld.train.batches import Batches
+from mmworld.train.fit import run
+
+pytest.importorskip("lightning")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    held = checkpoint.newest(folder)
+    assert held is not None
+    assert held[0] == 12
+    return held[1]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture
+def whole(recipe: Path, tmp_path: Path) -> dict[str, torch.Tensor]:
+    """What the run ends with when nothing happens to it."""
+    return weights(run(recipe, [f"out={tmp_path / 'whole'}"]))
+
+
+def test_a_run_in_parts_ends_with_the_same_weights(
+    recipe: Path, tmp_path: Path, whole: dict[str, torch.Tensor]
+) -> None:
+    parts = 0
+    while not (tmp_path / "run" / "model.safetensors").exists():
+        run(recipe, ["max_hours=1.0e-9", "save_every=1000"])
+        parts += 1
+    assert parts == 12
+    assert same(weights(tmp_path / "run"), whole)
+
+
+START = "import sys; from mmworld.train import run; run(sys.argv[1], sys.argv[2:])"
+
+
+def test_a_killed_run_ends_with_the_same_weights(recipe: Path, tmp_path: Path, whole: dict[str, torch.Tensor]) -> None:
+    out = tmp_path / "run"
+    for kill in (signal.SIGKILL, signal.SIGTERM):
+        before = len(checkpoint.found(out))
+        child = subprocess.Popen([sys.executable, "-c", START, str(recipe)], stderr=subprocess.PIPE)
+        while not (out / "model.safetensors").exists() and child.poll() is None:
+            if len(checkpoint.found(out)) > before:
+                break
+            time.sleep(0.01)
+        os.kill(child.pid, kill)
+        child.communicate()
+    run(recipe)
+    assert same(weights(out), whole)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    recipe: Path, tmp_path: Path, whole: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    out = run(recipe)
+    older, newer = checkpoint.found(out)
+    data = bytearray(newer.read_bytes())
+    data[len(data) // 2] ^= 1
+    newer.write_bytes(data)
+    run(recipe)
+    assert f"{newer}: damaged" in caplog.text
+    assert older.exists()
+    assert same(weights(out), whole)
+
+
+def test_a_checkpoint_cut_short_is_passed_over(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, 1, {"x": torch.ones(3)})
+    cut = checkpoint.write(tmp_path, 2, {"x": torch.zeros(3)})
+    cut.write_bytes(cut.read_bytes()[:-1])
+    held = checkpoint.newest(tmp_path)
+    assert held is not None
+    assert (held[0], held[1]["x"].tolist()) == (1, [1, 1, 1])
+
+
+def test_a_full_disk_leaves_the_checkpoints_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.write(tmp_path, 1, {"x": torch.ones(3)})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        checkpoint.write(tmp_path, 2, {"x": torch.zeros(3)})
+    assert [p.name[:13] for p in tmp_path.iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.parametrize("policy", ["skip", "stop"])
+def test_a_loss_that_is_not_finite_is_skipped_or_ends_the_run(
+    recipe: Path, tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmworld.train import module
+
+    sound, calls = module.losses, iter(range(12))
+
+    def faulty(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        each, weights = sound(*args)
+        return each / (0.0 if next(calls) == 3 else 1.0), weights
+
+    monkeypatch.setattr(module, "losses", faulty)
+    if policy == "stop":
+        with pytest.raises(ResourceError, match=r"step 3: .* not finite"):
+            run(recipe, ["on_nan=stop"])
+    else:
+        held = weights(run(recipe))
+        assert all(bool(x.isfinite().all()) for x in held.values())
+        assert float(held["optimizer/embedding/step"]) == 11
+    notes = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    (skipped,) = [n for n in notes if "skipped" in n]
+    assert skipped["skipped"] == 3
+    assert len(skipped["captions"]) == 3
+
+
+def test_a_run_is_not_resumed_by_another_recipe(recipe: Path) -> None:
+    run(recipe, ["max_hours=1.0e-9"])
+    with pytest.raises(ConfigError, match="another seed"):
+        run(recipe, ["seed=1"])
+
+
+def test_batch_k_depends_on_seed_and_k_alone() -> None:
+    from mmworld.render import series, sounds
+    from mmworld.text.tokenizer import Tokenizer
+
+    sources = {"sounds": sounds.clip, "series": series.clip}
+    tokenizer = Tokenizer.train([d(np.random.default_rng(0)).caption for d in sources.values()], 300)
+    batches = Batches(sources, {"sounds": 1.0, "series": 3.0}, tokenizer, 7, 16)
+    a, _, b, other = batches(5), batches(2), batches(5), batches(6)
+    assert [e.caption for e in a] == [e.caption for e in b] != [e.caption for e in other]
+    assert all(torch.equal(x.item.chunks[0].data, y.item.chunks[0].data) for x, y in zip(a, b, strict=True))
+    share = np.mean([e.source == "series" for k in range(40) for e in batches(k)])
+    assert share == pytest.approx(0.75, abs=0.07)
