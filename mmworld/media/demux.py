@@ -144,7 +144,7 @@ class Demuxer:
         if packet.has_sidedata("encryption_info"):
             hint = "mmworld reads clear files only"
             raise MediaError("encrypted", f"{self._media.name}: encrypted {packet.stream.type}", hint=hint)
-        shift = self.clock.place(packet.stream_index, packet.dts, packet.time_base, packet.duration or 0)
+        shift = self.clock.place(packet.stream.index, packet.dts, packet.time_base, packet.duration or 0)
         if shift:
             packet.dts = None if packet.dts is None else packet.dts + shift
             packet.pts = None if packet.pts is None else packet.pts + shift
@@ -169,11 +169,11 @@ class Demuxer:
     def _mark(self, packet: Any, ahead: deque[Any]) -> Any:
         if packet.stream.type != "video":
             return packet
-        self._decoders[packet.stream_index].skip_frame = "NONREF" if self._unseen(packet, ahead) else "DEFAULT"
+        self._decoders[packet.stream.index].skip_frame = "NONREF" if self._unseen(packet, ahead) else "DEFAULT"
         return packet
 
     def _unseen(self, packet: Any, ahead: deque[Any]) -> bool:
-        later = [p.pts for p in ahead if p.stream_index == packet.stream_index and p.pts is not None]
+        later = [p.pts for p in ahead if p.stream.index == packet.stream.index and p.pts is not None]
         if packet.pts is None or self._errors or not (later := [pts for pts in later if pts > packet.pts]):
             return False
         assert self._wanted is not None
@@ -181,7 +181,7 @@ class Demuxer:
 
     def _decode(self, packet: Any) -> Iterator[Decoded]:
         try:
-            frames = self._decoders[packet.stream_index].decode(packet if packet.size else None)
+            frames = self._decoders[packet.stream.index].decode(packet if packet.size else None)
         except (av.error.FFmpegError, ValueError):
             self._fault("corrupt packets")
             return

@@ -118,8 +118,14 @@ class PictureTrack:
         self._held: tuple[Any, float, float] | None = None  # frame, its time, its end
         self._next = 0
         self._n_frames = 0
-        self.clock = -math.inf
         self.done = False
+
+    @property
+    def clock(self) -> float:
+        """No picture from before this time is still to come."""
+        if self._held is None:
+            return -math.inf
+        return self._plan.at(self._next) if self._plan else self._held[1]
 
     def wanted(self, time: float, until: float) -> bool:
         """Whether a picture shown from `time` until `until` will be asked for."""
@@ -139,10 +145,9 @@ class PictureTrack:
         duration = duration or (time - last[1] if last else 0.04)
         if self._plan is not None:
             yield from self._until(self._plan, time)
-        elif self._start - EPSILON <= time < self._end:
-            yield Frame(time, self._convert(frame))
         self._held = frame, time, time + duration
-        self.clock = time if self._plan is None else self._plan.at(self._next)
+        if self._plan is None and self._start - EPSILON <= time < self._end:
+            yield Frame(time, self._convert(frame))
         self.done = min(time, self.clock) >= self._end or self.clock == math.inf
 
     def flush(self) -> Iterator[Frame]:
@@ -159,8 +164,8 @@ class PictureTrack:
         picture = None
         while (at := plan.at(self._next)) < min(time - EPSILON, self._end):
             picture = self._convert(self._held[0]) if picture is None else picture
-            yield Frame(at, picture)
             self._next += 1
+            yield Frame(at, picture)
 
 
 class Converter:

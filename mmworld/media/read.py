@@ -16,10 +16,9 @@ from mmworld.media.gate import Media
 from mmworld.media.pictures import Converter, Frame, Grid, Pictures, PictureTrack, Times
 from mmworld.media.sound import Samples, Sound, SoundTrack
 
-HELD = 64
-"""Pieces that wait for the other stream at most; a file whose streams lie further apart is delivered out of order,
-with a warning.
-"""
+HELD_BYTES = 64 << 20
+"""Pieces that wait for the other stream; a file whose streams lie further apart is delivered out of order, and says so."""
+
 Track = PictureTrack | SoundTrack
 
 
@@ -34,7 +33,7 @@ def read(
     """Decode `media` once, from `start` to `end` seconds, and yield `Frame` and `Samples` in time order as they
     become known.
 
-    At most `HELD` pieces and one decoded frame wait inside. What was salvaged is in `media.warnings`.
+    At most `HELD_BYTES` of pieces and one decoded frame wait inside. What was salvaged is in `media.warnings`.
 
     Raises:
         MediaError: there is no such stream ("no video", "no audio"), or not one frame of it could be decoded ("empty").
@@ -97,15 +96,25 @@ def _pieces(media: Media, source: Iterable[Decoded], tracks: Mapping[int, Track]
 
 
 def _merge(pieces: Iterator[Frame | Samples], tracks: list[Track], media: Media) -> Iterator[Frame | Samples]:
-    """Hold each piece until no track can give an earlier one."""
+    """Hold each piece until no track can give an earlier one; on an error, first give what is held."""
     heap: list[tuple[float, int, Frame | Samples]] = []
-    order = count()
-    for piece in pieces:
-        heapq.heappush(heap, (piece.time, next(order), piece))
-        ready = min((track.clock for track in tracks if not track.done), default=math.inf)
-        while heap and (heap[0][0] <= ready or len(heap) > HELD):
-            if heap[0][0] > ready:
-                media.counts["streams far apart"] = 1
-            yield heapq.heappop(heap)[2]
+    order, held = count(), 0
+    try:
+        for piece in pieces:
+            heapq.heappush(heap, (piece.time, next(order), piece))
+            held += piece.data.nbytes
+            ready = min((track.clock for track in tracks if not track.done), default=math.inf)
+            while heap and (heap[0][0] <= ready or held > HELD_BYTES):
+                if heap[0][0] > ready:
+                    media.counts["streams far apart"] = 1
+                held -= heap[0][2].data.nbytes
+                yield heapq.heappop(heap)[2]
+    except MediaError:
+        yield from _drained(heap)
+        raise
+    yield from _drained(heap)
+
+
+def _drained(heap: list[tuple[float, int, Frame | Samples]]) -> Iterator[Frame | Samples]:
     while heap:
         yield heapq.heappop(heap)[2]
