@@ -22,7 +22,8 @@ class Pass:
 
     Attributes:
         mask: of tokens to tokens, held ones included.
-        turn: rotation of all keys, whose last positions are the queries'.
+        turn: rotation of the new tokens, or of all keys, whose last are the new tokens.
+        turns_held: whether keys are held before rotation.
         bias: of the logits, broadcastable to [B, H, Tq, Tk].
         state: where keys and values are remembered.
         context: [B, M, C] for cross-attention; None is the one that the state holds.
@@ -31,6 +32,7 @@ class Pass:
 
     mask: Mask = FULL
     turn: Turn | None = None
+    turns_held: bool = False
     bias: Tensor | None = None
     state: KVState | None = None
     context: Tensor | None = None
@@ -70,12 +72,11 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if run.turn is not None:
             q = run.turn(q)
-        if run.turn is not None and (run.state is None or run.state.rotated):
-            k = run.turn(k)
+            k = k if run.turns_held else run.turn(k)
         if run.state is not None:
             k, v = run.state.update(layer, k, v)
-            if run.turn is not None and not run.state.rotated:
-                k = run.turn(k)
+        if run.turn is not None and run.turns_held:
+            k = run.turn(k)
         return self.out(attention(q, k, v, run.mask, bias=run.bias, scale=self.scale).flatten(2))
 
 

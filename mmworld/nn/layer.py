@@ -112,7 +112,7 @@ class Layer(nn.Module):
         end: Callable[[], nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        make_end = end or partial(nn.Dropout, c.dropout)
+        make_end = end or (partial(nn.Dropout, c.dropout) if c.dropout else nn.Identity)
         self.post = c.order == "post"
         self.norm_attention, self.attention, self.end_attention = make_norm(c), attention or Attention(c), make_end()
         self.cross = cross

@@ -28,9 +28,11 @@ class Turn(NamedTuple):
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [B, n, H, D] turned by the last n of the positions."""
+        if not x.shape[1]:
+            return x
         a, b = x.chunk(2, dim=-1)
-        cos, sin = (t[len(t) - x.shape[1] :] for t in self)
-        return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+        cos, sin = self.cos[-x.shape[1] :], self.sin[-x.shape[1] :]
+        return torch.cat((torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)), dim=-1)
 
 
 class Rotary(nn.Module):

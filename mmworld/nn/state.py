@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mmworld.attention import Mask
+from mmworld.attention import FULL, Mask
 from mmworld.errors import CheckpointError
 from mmworld.nn.row import Row
 
@@ -17,10 +17,10 @@ from mmworld.nn.row import Row
 class KVState:
     """The keys and values of every layer, of the blocks still held.
 
-    `fork` shares the tensors (copy on write). Positions are counted inside the state, so they stay small for a stream
-    of any length; when blocks are evicted, sinks move up to stand right before the window (StreamingLLM, Xiao et al.
-    2023, section 3.2). A state that was made to evict therefore holds keys before rotation; one that only grows holds
-    them rotated.
+    `fork` shares the tensors (copy on write). Without sinks, keys are held rotated by their position in the stream:
+    only distances count, and in float64 a billion tokens leave them exact to 1e-7. With sinks, keys are held before
+    rotation and positions are counted among what is held, so that sinks stand right before the window however long
+    the stream (StreamingLLM, Xiao et al. 2023, section 3.2).
 
     Attributes:
         window: blocks kept, sinks not counted; None keeps all (a growing state).
@@ -28,7 +28,7 @@ class KVState:
         blocks: sizes of the blocks held, oldest first.
         keys, values: of each layer [B, T, Hkv, D].
         context: keys and values [B, M, Hkv, D] of what each layer with cross-attention looks at.
-        rotated: whether keys are held rotated.
+        offset: position of the first token held; with sinks always 0.
     """
 
     window: int | None = None
@@ -37,10 +37,7 @@ class KVState:
     keys: list[Row] = field(default_factory=list)
     values: list[Row] = field(default_factory=list)
     context: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    rotated: bool | None = None
-
-    def __post_init__(self) -> None:
-        self.rotated = self.window is None if self.rotated is None else self.rotated
+    offset: int = 0
 
     def __len__(self) -> int:
         return sum(self.blocks)
@@ -54,7 +51,7 @@ class KVState:
     def fork(self) -> KVState:
         """An independent copy that shares the tensors until either side goes on."""
         keys, values = [r.fork() for r in self.keys], [r.fork() for r in self.values]
-        return KVState(self.window, self.sinks, self.blocks, keys, values, dict(self.context), self.rotated)
+        return KVState(self.window, self.sinks, self.blocks, keys, values, dict(self.context), self.offset)
 
     def select(self, rows: Tensor) -> None:
         """Keep only these rows of the batch, int64 [rows], in this order; a row may be repeated."""
@@ -65,6 +62,8 @@ class KVState:
     def mask(self, new: tuple[int, ...]) -> Mask:
         """The rule for new blocks as queries over held and new blocks as keys."""
         blocks = self.blocks + new
+        if len(new) == 1 and (self.window is None or len(blocks) <= self.sinks + self.window):
+            return FULL  # the cache is the past
         return Mask("blocks", blocks, self.window, self.sinks, (sum(new),), (sum(blocks),))
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,24 +84,20 @@ class KVState:
             self.evict(self.window)
 
     def evict(self, keep: int) -> None:
-        """Drop the oldest blocks until `keep` are held beside the sinks.
-
-        Raises:
-            ValueError: the state was made to grow only.
-        """
+        """Drop the oldest blocks until `keep` are held beside the sinks."""
         gone = self.blocks[self.sinks : max(len(self.blocks) - keep, 0)]
         if not gone:
             return
-        if self.rotated:
-            raise ValueError("a state made without a window cannot evict")
         start = sum(self.blocks[: self.sinks])
         self.blocks = self.blocks[: self.sinks] + self.blocks[self.sinks + len(gone) :]
         for row in (*self.keys, *self.values):
             row.drop(start, start + sum(gone))
+        if not self.sinks:
+            self.offset += sum(gone)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of the state by name, to be saved as safetensors."""
-        limits = (-1 if self.window is None else self.window, self.sinks, int(bool(self.rotated)))
+        limits = (-1 if self.window is None else self.window, self.sinks, self.offset)
         out = {"limits": torch.tensor(limits), "blocks": torch.tensor(self.blocks, dtype=torch.long)}
         for i, (k, v) in enumerate(zip(self.keys, self.values, strict=True)):
             out |= {f"keys.{i}": k.x.clone(), f"values.{i}": v.x.clone()}
@@ -115,19 +110,19 @@ class KVState:
         """The state that `tensors` wrote.
 
         Raises:
-            CheckpointError: a tensor is missing, or its length is not that of the blocks.
+            CheckpointError: a tensor is missing, or a length is not that of the blocks.
         """
         try:
-            window, sinks, rotated = tensors["limits"].tolist()
-            blocks = tuple(tensors["blocks"].tolist())
+            window, sinks, offset = tensors["limits"].tolist()
+            blocks = tuple(int(n) for n in tensors["blocks"].tolist())
             held = _pairs(tensors, "keys", "values")
             context = _pairs(tensors, "context_keys", "context_values")
             keys, values = ([Row(held[i][part]) for i in range(len(held))] for part in (0, 1))
-        except (KeyError, ValueError) as e:
+        except (KeyError, IndexError, TypeError, ValueError) as e:
             raise CheckpointError(f"not a saved state: {e}") from None
-        if any(len(row) != sum(blocks) for row in (*keys, *values)):
+        if min(blocks, default=0) < 0 or any(len(row) != sum(blocks) for row in (*keys, *values)):
             raise CheckpointError(f"a saved state of {sum(blocks)} tokens holds keys or values of another length")
-        return cls(None if window < 0 else window, sinks, blocks, keys, values, context, bool(rotated))
+        return cls(None if window < 0 else window, sinks, blocks, keys, values, context, offset)
 
 
 def _pairs(tensors: Mapping[str, Tensor], first: str, second: str) -> dict[int, tuple[Tensor, Tensor]]:

@@ -60,7 +60,7 @@ class Transformer(nn.Module):
         Raises:
             ValueError: a packed row with a state, or a mask whose window is not the state's.
         """
-        run = Pass(mask, None, None, state, context, context_mask)
+        run = Pass(mask, state=state, context=context, context_mask=context_mask)
         if state is None:
             return self._run(x, run, positions(mask, x.shape[1], x.device))
         return self._stream(x, _blocks(mask, x.shape[1], state), run, state)
@@ -72,16 +72,15 @@ class Transformer(nn.Module):
                 parts = x.split(list(new), dim=1)
                 return torch.cat([self._stream(p, (n,), run, state) for p, n in zip(parts, new, strict=True)], dim=1)
             state.evict(state.window - 1)  # then one new block sees all that is held, and needs no mask
-        held = torch.arange(len(state) + x.shape[1], device=x.device)
-        x = self._run(x, replace(run, mask=state.mask(new)), held)
+        keys = torch.arange(state.offset, state.offset + len(state) + x.shape[1], device=x.device)
+        x = self._run(x, replace(run, mask=state.mask(new), turns_held=state.sinks > 0), keys)
         state.advance(new)
         return x
 
     def _run(self, x: Tensor, run: Pass, keys: Tensor) -> Tensor:
         queries = keys[len(keys) - x.shape[1] :]
         if self.position is not None:
-            moving = run.state is None or not run.state.rotated
-            run = replace(run, turn=self.position(keys if moving else queries, x.dtype))
+            run = replace(run, turn=self.position(keys if run.turns_held else queries, x.dtype))
         if self.bias is not None:
             run = replace(run, bias=self.bias(queries, keys))
         for i, layer in enumerate(self.layers):

@@ -1,0 +1,123 @@
+"""Positions, layers and their config."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from masks import relative_error
+
+from mmworld.attention import CAUSAL, Mask
+from mmworld.config import build
+from mmworld.errors import ConfigError
+from mmworld.nn.layer import FeedForward, Layer
+from mmworld.nn.position import Learned, Rotary, positions, sinusoid
+from mmworld.nn.transformer import Transformer, TransformerConfig
+
+
+@given(st.lists(st.integers(0, 6), max_size=5))
+def test_positions_start_anew_in_each_segment(lengths: list[int]) -> None:
+    got = positions(Mask("causal", lengths=tuple(lengths)), sum(lengths))
+    assert got.tolist() == [i for n in lengths for i in range(n)]
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(-(10**5), 10**5))
+def test_rotary_logits_depend_on_distance_alone(a: int, b: int, shift: int) -> None:
+    q, k = torch.randn(2, 1, 1, 2, 16, generator=torch.Generator().manual_seed(a)).double()
+    rotary = Rotary(16)
+
+    def logits(i: int, j: int) -> torch.Tensor:
+        turned = (rotary(torch.tensor([at]), torch.float64)(x) for at, x in ((i, q), (j, k)))
+        return (next(turned) * next(turned)).sum(-1)
+
+    assert relative_error(logits(a + shift, b + shift), logits(a, b)) < 1e-8
+
+
+def test_rotary_is_made_in_float64_whatever_the_model_is() -> None:
+    """bfloat16 buffers, as Module.to would make them, put a frequency off by 0.4%, and position 1000 by radians."""
+    half = Transformer(TransformerConfig(16, 1, 2), position=Rotary(8)).to(torch.bfloat16)
+    turn = half.position(torch.tensor([1000]), torch.float32)
+    expected = [math.cos(1000 * 10_000 ** (-i / 4)) for i in range(4)]
+    assert turn.cos[0, 0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_learned_positions_have_a_limit() -> None:
+    table = Learned(4, 8)
+    assert torch.equal(table(torch.tensor([3, 0])), table.table.weight[[3, 0]])
+    with pytest.raises(ValueError, match="position 4, the model has learned 4"):
+        table(torch.tensor([4]))
+
+
+def test_sinusoids_are_those_of_whisper() -> None:
+    n, dim = 30, 16
+    scaled = torch.arange(n)[:, None] * torch.exp(-math.log(10_000) / (dim // 2 - 1) * torch.arange(dim // 2))
+    got = sinusoid(torch.arange(n), dim, 2 * math.pi, 2 * math.pi * 10_000)
+    assert relative_error(got, torch.cat((scaled.sin(), scaled.cos()), dim=1)) < 1e-5
+
+
+def test_a_sinusoid_of_a_late_time_is_exact() -> None:
+    day = 86_400.0
+    assert (
+        relative_error(
+            sinusoid(torch.tensor([day + 0.25]).double(), 8, 0.5, 64.0)[:, [0, 4]],
+            sinusoid(torch.tensor([0.25]).double(), 8, 0.5, 64.0)[:, [0, 4]],
+        )
+        < 1e-9
+    )
+
+
+@pytest.mark.parametrize("sizes", [{"dim": 10, "n_heads": 3}, {"dim": 12, "n_heads": 4, "n_kv_heads": 3}])
+def test_heads_that_do_not_fit_are_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="is no multiple of"):
+        Transformer(TransformerConfig(depth=1, **sizes))
+
+
+def test_a_config_is_built_from_plain_data() -> None:
+    c = build(TransformerConfig, {"dim": 8, "depth": 1, "n_heads": 2, "order": "post", "activation": "quick_gelu"})
+    assert isinstance(Transformer(c).norm, torch.nn.Identity)
+    with pytest.raises(ConfigError, match="activation"):
+        build(TransformerConfig, {"dim": 8, "depth": 1, "n_heads": 2, "activation": "tanh"})
+
+
+def test_a_gate_is_the_first_half() -> None:
+    feed = FeedForward(TransformerConfig(4, 1, 1, hidden=3, activation="silu", gated=True, bias=False))
+    x = torch.randn(2, 4)
+    gate, value = x @ feed.up.weight[:3].T, x @ feed.up.weight[3:].T
+    assert torch.allclose(feed(x), (gate * gate.sigmoid() * value) @ feed.down.weight.T, atol=1e-6)
+
+
+def test_dropout_is_of_training_only() -> None:
+    torch.manual_seed(0)
+    model, x = Transformer(TransformerConfig(8, 1, 2, dropout=0.5)), torch.randn(1, 5, 8)
+    assert not torch.equal(model(x, CAUSAL), model(x, CAUSAL))
+    model.eval()
+    assert torch.equal(model(x, CAUSAL), model(x, CAUSAL))
+
+
+def test_a_layer_may_end_its_branches_as_it_likes() -> None:
+    c = TransformerConfig(8, 2, 2)
+    closed = Transformer(c, layer=lambda _: Layer(c, end=lambda: Times(0.0)))
+    x = torch.randn(1, 5, 8)
+    assert torch.equal(closed(x), closed.norm(x))
+
+
+class Times(torch.nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=4))
+def test_a_packed_row_is_each_segment_alone(lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(16, 2, 4, n_kv_heads=2, norm="rms"), position=Rotary(4)).double()
+    x = torch.randn(1, sum(lengths), 16).double()
+    row = model(x, Mask("causal", lengths=tuple(lengths))).split(lengths, dim=1)
+    for got, part in zip(row, x.split(lengths, dim=1), strict=True):
+        assert relative_error(got, model(part, CAUSAL)) < 1e-10
