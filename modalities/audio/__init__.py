@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from mmworld.config import config
 from mmworld.modalities.audio.encoder import STRIDE, AudioStem, samples_of
 from mmworld.nn.blocks import BlockEncoder, EncoderConfig, Rows, StreamState
 from mmworld.types import Chunk, Source, Tokens
+
+if TYPE_CHECKING:
+    from mmworld.media.gate import Media
 
 RATE = 16_000
 
@@ -49,13 +54,21 @@ class Audio(nn.Module):
         self.encoder = BlockEncoder(Rows(size, context, RATE), stem, c)
         self.dim, self.hop = c.dim, size / RATE
 
-    def open(self, source: Source, *, start: float = 0.0, end: float | None = None) -> Iterator[Chunk]:
-        """The sound of `source`, resampled, in chunks of about one block.
+    def open(self, source: Source | Media, *, start: float = 0.0, end: float | None = None) -> Iterator[Chunk]:
+        """The sound of `source`, resampled, mixed to one channel, in pieces shorter than a block.
 
         Raises:
             MediaError: the gate refuses the source, or it has no sound.
         """
-        raise NotImplementedError
+        from mmworld.media.audio import samples
+        from mmworld.media.gate import Media, open_media
+
+        media = source if isinstance(source, Media) else open_media(source)
+        clock, data = start, torch.zeros(0, 1)
+        for clock, data in samples(media, rate=RATE, start=start, end=end, mono=True):
+            yield Chunk(data, clock, clock + len(data) / RATE, self.name)
+        clock += len(data) / RATE
+        yield Chunk(data[:0], clock, clock, self.name, last=True)
 
     def init_state(self) -> StreamState:
         return self.encoder.init_state()

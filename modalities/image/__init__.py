@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from mmworld.config import config
-from mmworld.modalities.image.encoder import STRIDE, ImageStem
+from mmworld.modalities.image.encoder import STRIDE, ImageStem, fit
 from mmworld.nn.blocks import BlockEncoder, EncoderConfig, Singles, StreamState
 from mmworld.types import Chunk, Source, Tokens
+
+if TYPE_CHECKING:
+    from mmworld.media.gate import Media
 
 
 @config
@@ -42,13 +46,17 @@ class Image(nn.Module):
         self.encoder = BlockEncoder(Singles(), ImageStem(c.dim, c.width, c.size), c)
         self.dim = c.dim
 
-    def open(self, source: Source) -> Iterator[Chunk]:
-        """The one image of `source`: its short side scaled to the size, its centre cut out.
+    def open(self, source: Source | Media) -> Iterator[Chunk]:
+        """The one image of `source`: its middle square scaled to the size.
 
         Raises:
             MediaError: the gate refuses the source, or it is no image.
         """
-        raise NotImplementedError
+        from mmworld.media.gate import Media, open_media
+        from mmworld.media.image import read
+
+        media = source if isinstance(source, Media) else open_media(source)
+        yield Chunk(fit(read(media), self.config.size)[None], 0.0, 0.0, self.name, last=True)
 
     def init_state(self) -> StreamState:
         return self.encoder.init_state()

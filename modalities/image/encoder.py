@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmworld.nn.conv import Residual, first_conv, join, normalise
 
@@ -39,3 +40,13 @@ class ImageStem(nn.Module):
         maps = self.net(normalise(images, self.place))
         tokens = self.token(maps.flatten(2).transpose(1, 2)) + self.place
         return tokens.flatten(0, 1), (tokens.shape[1],) * len(tokens)
+
+
+def fit(image: Tensor, size: int) -> Tensor:
+    """uint8 [3, H, W] to [3, size, size]: the short side is scaled to `size` and the middle cut out."""
+    height, width = image.shape[1:]
+    # The middle square first: scaling the rest of a very long picture would be for nothing.
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[None, :, top : top + side, left : left + side]
+    return F.interpolate(square, size=(size, size), mode="bilinear", antialias=True)[0]

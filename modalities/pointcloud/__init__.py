@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from mmworld.config import config
-from mmworld.modalities.pointcloud.blocks import Sweeps, split
+from mmworld.modalities.pointcloud.blocks import COLUMNS, Sweeps, split
 from mmworld.modalities.pointcloud.encoder import PointStem
 from mmworld.nn.blocks import BlockEncoder, EncoderConfig, StreamState
 from mmworld.types import Chunk, Source, Tokens
+
+if TYPE_CHECKING:
+    from mmworld.media.gate import Media
+
+SWEEPS = 8
+"""Sweeps of a hop into which a recording is cut."""
 
 
 @config
@@ -49,13 +59,24 @@ class Points(nn.Module):
         self.encoder = BlockEncoder(Sweeps(c.hop), PointStem(c.dim, c.width, c.n_centres, c.max_points), c)
         self.dim, self.hop = c.dim, c.hop
 
-    def open(self, source: Source, *, start: float = 0.0, end: float | None = None) -> Iterator[Chunk]:
-        """The sweeps of `source`, or its one cloud.
+    def open(self, source: Source | Media, *, start: float = 0.0, end: float | None = None) -> Iterator[Chunk]:
+        """The sweeps of `source` (a recording, or a folder or glob with a cloud for each hop), or its one cloud.
 
         Raises:
             MediaError: the gate refuses the source, or it is no point cloud.
         """
-        raise NotImplementedError
+        from mmworld.modalities.pointcloud.sweeps import read_sweeps
+
+        # A folder says nothing of time: a cloud is a block. A recording has its own clock, which is kept.
+        folder = isinstance(source, str | os.PathLike) and (os.path.isdir(source) or glob.has_magic(os.fspath(source)))
+        clock, data = start, torch.zeros(0, len(COLUMNS))
+        for begin, until, data in read_sweeps(source, self.hop if folder else self.hop / SWEEPS):
+            if end is not None and begin >= end:
+                break
+            if begin >= start:
+                yield Chunk(data, begin, until, self.name)
+                clock = until
+        yield Chunk(data[:0], clock, clock, self.name, last=True)
 
     def split(self, chunk: Chunk, row: int) -> tuple[Chunk, Chunk]:
         """`chunk` in two, before and from `row` of its points; the second starts with the sweep of that row."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from mmworld.config import config
 from mmworld.modalities.sensor.encoder import TOKENS, SensorStem
 from mmworld.nn.blocks import BlockEncoder, EncoderConfig, Rows, StreamState
 from mmworld.types import Chunk, Source, Tokens
+
+if TYPE_CHECKING:
+    from mmworld.media.gate import Media
 
 
 @config
@@ -44,13 +50,27 @@ class Sensor(nn.Module):
         self.dim, self.hop = c.dim, cutter.hop
         self.rate: float | None = c.rate
 
-    def open(self, source: Source, *, start: float = 0.0, end: float | None = None) -> Iterator[Chunk]:
+    def open(self, source: Source | Media, *, start: float = 0.0, end: float | None = None) -> Iterator[Chunk]:
         """The series of `source` at `rate`, a block a chunk.
 
         Raises:
             MediaError: the gate refuses the source, or it is no series.
         """
-        raise NotImplementedError
+        from mmworld.modalities.sensor.readers import read_series
+
+        rate = self.config.rate
+        clock, data = start, torch.zeros(0, 1)
+        for begin, _, piece in read_series(source, rate, block_rows=self.config.rows):
+            skip = max(math.ceil((start - begin) * rate - 1e-6), 0)
+            stop = len(piece) if end is None else max(math.ceil((end - begin) * rate - 1e-6), 0)
+            data = piece[skip:stop]
+            if len(data):
+                clock = begin + skip / rate
+                yield Chunk(data, clock, clock + len(data) / rate, self.name)
+                clock += len(data) / rate
+            if stop < len(piece):
+                break
+        yield Chunk(data[:0], clock, clock, self.name, last=True)
 
     def init_state(self) -> StreamState:
         return self.encoder.init_state()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from mmworld.config import config
 from mmworld.modalities.video.encoder import CONTEXT, FRAMES, STRIDE, VideoStem
 from mmworld.nn.blocks import BlockEncoder, EncoderConfig, Rows, StreamState
 from mmworld.types import Chunk, Source, Tokens
+
+if TYPE_CHECKING:
+    from mmworld.media.gate import Media
 
 
 @config
@@ -44,13 +49,23 @@ class Video(nn.Module):
         self.dim, self.hop = c.dim, cutter.hop
         self.rate: float | None = c.rate
 
-    def open(self, source: Source, *, start: float = 0.0, end: float | None = None) -> Iterator[Chunk]:
-        """The pictures of `source` at `rate`, short side scaled to the size and centre cut out, a block a chunk.
+    def open(self, source: Source | Media, *, start: float = 0.0, end: float | None = None) -> Iterator[Chunk]:
+        """The pictures of `source` at `rate`, the middle square scaled to the size, a frame a chunk.
 
         Raises:
             MediaError: the gate refuses the source, or it has no pictures.
         """
-        raise NotImplementedError
+        from mmworld.media.gate import Media, open_media
+        from mmworld.media.video import frames
+
+        media = source if isinstance(source, Media) else open_media(source)
+        size, rate = self.config.size, self.config.rate
+        clock, data = start, torch.zeros(0, 3, size, size, dtype=torch.uint8)
+        for clock, picture in frames(media, fps=rate, size=size, start=start, end=end):
+            data = picture[None]
+            yield Chunk(data, clock, clock + 1 / rate, self.name)
+        clock += len(data) / rate
+        yield Chunk(data[:0], clock, clock, self.name, last=True)
 
     def init_state(self) -> StreamState:
         return self.encoder.init_state()
