@@ -17,7 +17,7 @@ from mmworld.media.pictures import Converter, Frame, Grid, Pictures, PictureTrac
 from mmworld.media.sound import Samples, Sound, SoundTrack
 
 HELD_BYTES = 64 << 20
-"""Pieces that wait for the other stream; a file whose streams lie further apart is delivered out of order, and says so."""
+"""Of pieces that wait for the other stream; if streams lie further apart, pieces come out of order, with a warning."""
 
 Track = PictureTrack | SoundTrack
 

@@ -68,7 +68,7 @@ def test_i2_the_cap_is_our_own():
 
 
 def test_i3_compressed_text_and_profile_bombs():
-    bomb = zlib.compress(bytes(200 << 20), 9)
+    bomb = zlib.compress(bytes(200 << 20), 1)
     for extra in (
         chunk(b"zTXt", b"x\0\0" + bomb),
         chunk(b"iCCP", b"x\0\0" + bomb),
