@@ -64,17 +64,15 @@ class Toy(nn.Module):
             waiting = torch.cat((waiting, torch.zeros(-len(waiting) % self.samples, CHANNELS)))
         n = len(waiting) // self.samples
         state.waiting = waiting[n * self.samples :]
-        out = []
-        for block in waiting[: n * self.samples].split(self.samples):
-            if len(block):
-                out.append(
-                    self.linear(block.flatten()).view(self.tokens, self.dim) + self.past(state.total / 10).tanh()
-                )
-                state.total = state.total + block.sum(0)
+        blocks = waiting[: n * self.samples].unflatten(0, (n, self.samples))
+        sums = torch.cat((state.total[None], state.total + blocks.sum(1).cumsum(0)))
+        state.total = sums[-1]
+        x = self.linear(blocks.flatten(1)).unflatten(1, (self.tokens, self.dim))
+        x = (x + self.past(sums[:-1] / 10).tanh()[:, None]).flatten(0, 1)
         start = state.origin + (state.emitted + torch.arange(n, dtype=torch.float64)) * self.hop
         state.emitted += n
         start = start.repeat_interleave(self.tokens)
-        return Tokens(torch.cat([torch.zeros(0, self.dim), *out]), start, start + self.hop, (self.tokens,) * n)
+        return Tokens(x, start, start + self.hop, (self.tokens,) * n)
 
 
 class ToyVideo(Toy):
@@ -112,10 +110,12 @@ def toy_world(seed: int = 0, **backbone: object) -> World:
     """A tiny World over the toy modalities, float32, in eval mode."""
     torch.manual_seed(seed)
     sizes = {"dim": 32, "depth": 2, "n_heads": 2, "hidden": 48, "norm": "rms", "activation": "silu", "gated": True}
-    c = WorldConfig(TransformerConfig(**(sizes | backbone)), {n: {} for n in TOYS}, 320)
+    tokenizer = toy_tokenizer()
+    c = WorldConfig(TransformerConfig(**(sizes | backbone)), {n: {} for n in TOYS}, len(tokenizer))
     with toy_registry():
-        world = World(c, toy_tokenizer()).eval()
-    with torch.no_grad():  # else an untrained model says its last id again and again
+        world = World(c, tokenizer).eval()
+    with torch.no_grad():  # else an untrained model says its last id again and again, and bytes rather than words
+        world.embedding[3:259] *= 0.1
         for layer in world.backbone.layers:
             layer.attention.out.weight *= 8
             layer.feed.down.weight *= 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
@@ -38,6 +39,10 @@ class Block:
     tokens: Tokens
 
     @property
+    def start(self) -> float:
+        return float(self.tokens.start[0])
+
+    @property
     def end(self) -> float:
         return float(self.tokens.end[0])
 
@@ -50,14 +55,16 @@ class Stream:
         state: of its encoder.
         start: of its first chunk; None before that.
         clock: end of its last chunk.
+        heard: end of its last chunk that was not empty.
         done: no block that ends by then is still to come.
         open: whether chunks may still come.
     """
 
     state: Any
     start: float | None = None
-    clock: float = -torch.inf
-    done: float = -torch.inf
+    clock: float = -math.inf
+    heard: float = -math.inf
+    done: float = -math.inf
     open: bool = True
 
     def fork(self) -> Stream:
@@ -94,12 +101,27 @@ class Session:
     def clock(self) -> float:
         """Seconds up to which every stream has been received; -inf before all have begun."""
         clocks = [s.clock for s in self.streams.values() if s.open]
-        return min(clocks) if clocks else max((s.clock for s in self.streams.values()), default=-torch.inf)
+        return min(clocks) if clocks else max((s.clock for s in self.streams.values()), default=-math.inf)
 
     @property
     def done(self) -> float:
         """Seconds up to which no more blocks can come; inf once every stream has ended."""
-        return min((s.done for s in self.streams.values() if s.open), default=torch.inf)
+        return min((s.done for s in self.streams.values() if s.open), default=math.inf)
+
+    @property
+    def begin(self) -> float:
+        """When the first stream began."""
+        return min((s.start for s in self.streams.values() if s.start is not None), default=math.inf)
+
+    @property
+    def next(self) -> Block | None:
+        """The block that enters next, of those that wait."""
+        return self._waiting[0][-1] if self._waiting else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether every stream has ended."""
+        return not any(s.open for s in self.streams.values())
 
     @property
     def nbytes(self) -> int:
@@ -125,6 +147,7 @@ class Session:
         tokens = adapter.encode(chunk, stream.state)
         stream.start = chunk.start if stream.start is None else stream.start
         stream.clock, stream.open = max(stream.clock, chunk.end), not chunk.last
+        stream.heard = stream.clock if len(chunk.data) else stream.heard
         for block in split(chunk.modality, tokens):
             self._push(block)
             stream.done = block.end
@@ -134,7 +157,11 @@ class Session:
             message = f"{len(self._waiting)} blocks wait for the stream {slow!r}"
             raise LimitError("waiting", message, hint="append chunks of all streams in the order of their ends")
 
-    def due(self, until: float = torch.inf) -> list[Block]:
+    def close(self, name: str) -> None:
+        """The stream `name` ends, without a last chunk."""
+        self.streams[name].open = False
+
+    def due(self, until: float = math.inf) -> list[Block]:
         """Take out the waiting blocks that end by `until` and that no earlier block can follow, in order."""
         limit, blocks = tick(min(until, self.done)), []
         while self._waiting and self._waiting[0][0] <= limit:
@@ -147,7 +174,7 @@ class Session:
         if not blocks:
             return
         if self.origin is None:
-            self.origin = min(s.start for s in self.streams.values() if s.start is not None)
+            self.origin = self.begin
         x = torch.cat([self.world.observe(b.modality, b.tokens, self.origin) for b in blocks])
         self.world.backbone(x[None], Mask("blocks", tuple(len(b.tokens) for b in blocks)), self.context)
 
@@ -231,8 +258,8 @@ class Session:
             raise UsageError(f"{chunk!r}: this session has {', '.join(self.streams)}")
         if not stream.open:
             raise UsageError(f"{chunk!r}: that stream has ended")
-        if chunk.start < stream.clock - 1e-3:
-            raise UsageError(f"{chunk!r}: starts before the last one's end at {stream.clock:.3f} s")
+        if chunk.start < stream.heard - 1e-3:
+            raise UsageError(f"{chunk!r}: starts before the last one's end at {stream.heard:.3f} s")
         return stream
 
 

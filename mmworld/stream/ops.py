@@ -47,7 +47,7 @@ def _joined(chunks: list[Chunk]) -> Chunk:
     return replace(chunks[-1], data=torch.cat(full) if len(full) > 1 else full[0], start=chunks[0].start)
 
 
-def prefetch(items: Iterable[T], depth: int = 16) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int = 16) -> Generator[T, None, None]:
     """The same items, made in a thread up to `depth` ahead. An error in the making comes out in its place.
 
     Closing the iterator closes `items` in their thread.

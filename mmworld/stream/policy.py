@@ -28,8 +28,8 @@ class Judge(Protocol):
         """Whether to speak before the next block, tokens x [n, D] that end at `end`."""
         ...
 
-    def restart(self, t: float) -> float:
-        """A segment that holds time `t` begins; returns its start."""
+    def restart(self, start: float, end: float) -> float:
+        """A segment begins whose first block is, or may be, [start, end); returns when it begins."""
         ...
 
 
@@ -116,10 +116,10 @@ class _Clock:
     def changed(self, modality: str, x: Tensor, end: float) -> bool:
         return False
 
-    def restart(self, t: float) -> float:
+    def restart(self, start: float, end: float) -> float:
         if self.seconds == math.inf:
-            return t
-        n = max(1, math.ceil((t - self.origin - TICK) / self.seconds))
+            return start
+        n = max(1, math.ceil((end - self.origin - TICK) / self.seconds))
         self.due = self.origin + n * self.seconds
         return self.origin + (n - 1) * self.seconds
 
@@ -147,6 +147,6 @@ class _Change:
         self.past[modality] = past + 0.25 * (now - past)
         return False
 
-    def restart(self, t: float) -> float:
-        self.begun, self.due = t, t + self.rule.longest
-        return t
+    def restart(self, start: float, end: float) -> float:
+        self.begun, self.due = start, start + self.rule.longest
+        return start

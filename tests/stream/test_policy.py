@@ -19,9 +19,10 @@ def test_every_is_a_grid(origin: float, seconds: float, n: int) -> None:
     for i in range(1, min(n, 20)):
         assert judge.due == pytest.approx(origin + i * seconds, abs=1e-9)
         t = judge.due
-        assert judge.restart(t + 2e-6) == pytest.approx(t, abs=1e-9)
-    after = judge.restart(t + n * seconds + 1e-3)  # a long silence
-    assert after <= t + n * seconds + 1e-3 <= judge.due + 2e-6
+        assert judge.restart(t, t + 2e-6) == pytest.approx(t, abs=1e-9)
+    end = t + n * seconds + 1e-3
+    after = judge.restart(end - 1e-3, end)  # a block after a long silence
+    assert after <= end <= judge.due + 2e-6
     assert judge.due - after == pytest.approx(seconds, abs=1e-6)
 
 
@@ -37,7 +38,7 @@ def run(policy: OnChange, blocks: list[torch.Tensor], hop: float = 0.5, modality
     for i, x in enumerate(blocks):
         if judge.changed(modality, x[None], (i + 1) * hop):
             out.append(i)
-            judge.restart(i * hop)
+            judge.restart(i * hop, (i + 1) * hop)
     return out
 
 
@@ -72,7 +73,7 @@ def test_modalities_have_their_own_past() -> None:
 def test_on_change_speaks_at_the_latest_after_longest() -> None:
     judge = OnChange(longest=7.0).start(1.0)
     assert judge.due == 8.0
-    judge.restart(8.0)
+    judge.restart(8.0, 8.5)
     assert judge.due == 15.0
 
 

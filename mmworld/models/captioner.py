@@ -1,0 +1,206 @@
+"""Captions of a stream while it runs: chunks in, a sentence out whenever the policy says."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mmworld.errors import MediaError, MMWorldError, UsageError
+from mmworld.generate.beam import Beam
+from mmworld.generate.decode import Generation, generate_many
+from mmworld.generate.samplers import GREEDY, Sampler
+from mmworld.generate.stop import STOP, Stop
+from mmworld.media.gate import Media
+from mmworld.models.opening import Opened, label, open_modality, open_streams
+from mmworld.models.segments import Segments
+from mmworld.models.session import Session
+from mmworld.models.world import Item, World
+from mmworld.stream.ops import join, merge, prefetch
+from mmworld.stream.policy import TICK, Every, OnChange, Policy
+from mmworld.types import Caption, Chunk, Source
+
+DEFAULT = Every(5.0)
+JOINED = 1.0
+"""Seconds of a file that are encoded at once; what is live is encoded as it comes."""
+BOUNDED, WINDOW = 60.0, 512
+"""A segment that may grow longer than so many seconds keeps only so many blocks."""
+BATCH, SHORT = 32, 10.0
+"""Inputs captioned side by side, and the longest of them in seconds."""
+
+Tap = Callable[[Chunk], Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that could not be captioned, or not to its end."""
+
+    source: str
+    error: MMWorldError
+
+
+@dataclass(frozen=True)
+class Short:
+    """An input that has been read whole and has one caption."""
+
+    source: str
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return min(c.start for c in self.chunks), max(c.end for c in self.chunks)
+
+
+class Captioner:
+    """Says what comes in, in segments that tile its time: each caption covers [end of the segment before, now), and
+    then the context is cleared. A segment without anything in it, or of which the model says nothing, has no caption.
+    The captions do not depend on how the stream is cut into chunks.
+
+    Args:
+        world: the model.
+        policy: when to speak.
+        sampler, prompt, stop: how.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        policy: Policy = DEFAULT,
+        sampler: Sampler | Beam = GREEDY,
+        prompt: str = "",
+        stop: Stop = STOP,
+    ) -> None:
+        self.world, self.policy, self.sampler, self.prompt, self.stop = world, policy, sampler, prompt, stop
+
+    def stream(
+        self,
+        source: Source | Media | Opened | None = None,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        fps: float | None = None,
+        modalities: Sequence[str] | None = None,
+        tap: Tap | None = None,
+        **sources: Source,
+    ) -> Iterator[Caption]:
+        """Captions of one source, or of several that run on one clock (`video="a.mp4", sensor="b.csv"`), as it is read.
+
+        Args:
+            start, end: seconds.
+            fps: frames looked at a second, at most the model's rate.
+            modalities: of `source`, only these.
+            tap: is shown every chunk that is read.
+
+        Raises:
+            MediaError: from the media; captions of what came before it have been given by then.
+            UsageError: neither or both of `source` and `sources` are given.
+        """
+        if (source is None) == (not sources):
+            raise UsageError("give one source, or sources by modality")
+        if source is not None:
+            opened = open_streams(self.world, source, start=start, end=end, fps=fps, modalities=modalities)
+        else:
+            parts = [open_modality(self.world, n, s, start=start, end=end) for n, s in sources.items()]
+            chunks = merge(*(p.chunks for p in parts))
+            opened = Opened(parts[0].name, tuple(sources), chunks, any(p.live for p in parts))
+        return self._stream(opened, start, tap)
+
+    def caption(self, source: Source | Media | Opened | None = None, **options: Any) -> list[Caption]:
+        """All captions of `stream`, once it has ended."""
+        return list(self.stream(source, **options))
+
+    def stream_many(
+        self, sources: Iterable[Source | Media | Opened], *, start: float = 0.0, tap: Tap | None = None, **options: Any
+    ) -> Iterator[Caption | Failure]:
+        """Captions of one source after another, in order; of a bad one what could be made and then a `Failure`.
+
+        Images, and clips that have one caption, go through the model side by side. Options are those of `stream`.
+        """
+        ready: list[Short | Failure] = []
+        for source in sources:
+            found = self._open(source, start, options)
+            if not isinstance(found, Opened):
+                ready.append(found)
+            if isinstance(found, Opened) or len(ready) == BATCH:
+                yield from self._side_by_side(ready, tap)
+                ready = []
+            if isinstance(found, Opened):
+                yield from self._to_its_fault(found, start, tap)
+        yield from self._side_by_side(ready, tap)
+
+    def _stream(self, opened: Opened, start: float, tap: Tap | None) -> Iterator[Caption]:
+        window = WINDOW if self.policy.longest > BOUNDED else None
+        session = Session(self.world, modalities=opened.modalities, window=window)
+        segments = Segments(session, self.policy.start(start), self._say, opened.name)
+        with closing(prefetch(self._paced(opened))) as chunks:
+            try:
+                for chunk in chunks:
+                    if tap is not None:
+                        tap(chunk)
+                    yield from segments.take(chunk)
+            except MediaError:
+                yield from segments.finish()
+                raise
+        yield from segments.finish()
+
+    def _say(self, session: Session) -> Generation:
+        return session.generate(self.prompt, self.sampler, self.stop)
+
+    def _paced(self, opened: Opened) -> Iterator[Chunk]:
+        return opened.chunks if opened.live else join(opened.chunks, JOINED, self._joinable(opened))
+
+    def _joinable(self, opened: Opened) -> set[str]:
+        return {n for n in opened.modalities if self.world.adapters[n].rate is not None}
+
+    def _to_its_fault(self, opened: Opened, start: float, tap: Tap | None) -> Iterator[Caption | Failure]:
+        try:
+            yield from self._stream(opened, start, tap)
+        except MMWorldError as e:
+            yield Failure(opened.name, e)
+
+    def _open(self, source: Source | Media | Opened, start: float, options: dict[str, Any]) -> Opened | Short | Failure:
+        try:
+            return self._short(open_streams(self.world, source, start=start, **options), start)
+        except MMWorldError as e:
+            return Failure(label(source), e)
+
+    def _short(self, opened: Opened, start: float) -> Short | Opened:
+        """The whole of `opened` if it is short and nothing in it could make the policy speak before its end."""
+        if opened.live or (isinstance(self.policy, OnChange) and opened.modalities != ("image",)):
+            return opened
+        read: list[Chunk] = []
+        limit = start + min(self.policy.longest, SHORT)
+        for chunk in opened.chunks:
+            read.append(chunk)
+            if chunk.end > limit + TICK:
+                return replace(opened, chunks=itertools.chain(read, opened.chunks))
+        whole = _whole(read, self._joinable(opened))
+        return Short(opened.name, whole) if whole else replace(opened, chunks=iter(read))
+
+    def _side_by_side(self, inputs: Sequence[Short | Failure], tap: Tap | None) -> Iterator[Caption | Failure]:
+        given = self.world.prompt(self.prompt)
+        items = [Item(i.chunks, given, len(given)) for i in inputs if isinstance(i, Short)]
+        made = iter(generate_many(self.world, items, self.sampler, self.stop, batch=BATCH))
+        for one in inputs:
+            if isinstance(one, Failure):
+                yield one
+                continue
+            if tap is not None:
+                for chunk in one.chunks:
+                    tap(chunk)
+            text = next(made)
+            if text.text:
+                yield Caption(text.text, *one.span, text.score, one.source)
+
+
+def _whole(chunks: Sequence[Chunk], joinable: set[str]) -> tuple[Chunk, ...]:
+    """The streams in one chunk each; nothing where that cannot be."""
+    streams: dict[str, list[Chunk]] = defaultdict(list)
+    for chunk in chunks:
+        streams[chunk.modality].append(chunk)
+    if any(len(parts) > 1 and name not in joinable for name, parts in streams.items()):
+        return ()
+    return tuple(join(chunks, float("inf"), joinable))

@@ -1,0 +1,106 @@
+"""One stream through a session, cut into segments that are spoken of as the policy says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from mmworld.generate.decode import Generation
+from mmworld.models.session import Block, Session
+from mmworld.stream.policy import TICK, Judge
+from mmworld.types import Caption, Chunk
+
+Say = Callable[[Session], Generation]
+
+
+class Segments:
+    """Takes chunks, gives captions. What ended by a segment's end is in it, whatever the chunks were.
+
+    Args:
+        session: fresh.
+        judge: says when a segment ends.
+        say: makes the text of what the session holds.
+        source: name that the captions bear.
+    """
+
+    def __init__(self, session: Session, judge: Judge, say: Say, source: str) -> None:
+        self._session, self._judge, self._say, self._source = session, judge, say, source
+        self._start = -math.inf  # of the segment
+        self._seen = -math.inf  # end of the last block in it
+        self._filled = self._spoken = False
+        self._last: dict[str, Chunk] = {}
+
+    def take(self, chunk: Chunk) -> Iterator[Caption]:
+        """The captions that the next chunk makes due."""
+        self._session.feed(chunk)
+        self._last[chunk.modality] = chunk
+        yield from self._advance()
+
+    def finish(self) -> Iterator[Caption]:
+        """The caption of the rest; streams that have not been marked as ended end here."""
+        for name, stream in self._session.streams.items():
+            if stream.open and name in self._last:
+                last = self._last[name]
+                yield from self.take(replace(last, data=last.data[:0], start=last.end, last=True))
+            elif stream.open:
+                self._session.close(name)
+                yield from self._advance()
+
+    def _advance(self) -> Iterator[Caption]:
+        session = self._session
+        if session.done == -math.inf:
+            return
+        if self._start == -math.inf:
+            self._begin(session.begin)
+        while True:
+            due = self._judge.due
+            yield from self._enter(session.due(due))
+            if self._judge.due != due:
+                continue
+            if session.done < due - TICK:
+                return
+            if session.ended and session.clock <= due + TICK:
+                yield from self._enter(session.due())  # a last block may end later than its stream
+                yield from self._rest(session.clock)
+                return
+            if self._filled:
+                yield from self._speak(due)
+            elif (block := session.next) is not None:
+                self._start = self._judge.restart(block.start, block.end)
+            else:
+                return
+
+    def _enter(self, blocks: Sequence[Block]) -> Iterator[Caption]:
+        ready: list[Block] = []
+        for block in blocks:
+            changed = self._judge.changed(block.modality, block.tokens.x, block.end)
+            if changed and (ready or self._filled):
+                self._put(ready)
+                yield from self._speak(self._seen)
+                ready = []
+            ready.append(block)
+            self._seen = block.end
+        self._put(ready)
+
+    def _put(self, blocks: Sequence[Block]) -> None:
+        self._session.enter(blocks)
+        self._filled = self._filled or bool(blocks)
+
+    def _rest(self, now: float) -> Iterator[Caption]:
+        if self._filled and (not self._spoken or now - self._start >= self._judge.least):
+            yield from self._speak(max(now, self._start))
+        self._filled = False
+
+    def _speak(self, now: float) -> Iterator[Caption]:
+        """End the segment at `now`."""
+        made = self._say(self._session)
+        if made.text:
+            yield Caption(made.text, self._start, now, made.score, self._source)
+        self._session.clear(now)
+        self._filled, self._spoken = False, True
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self._start = now
+        self._judge.restart(now, now + 2 * TICK)
