@@ -12,6 +12,16 @@ _PUBLIC = {
     "Caption": "mmworld.types",
     "attention": "mmworld.attention",
     "Mask": "mmworld.attention",
+    "caption": "mmworld.models.api",
+    "stream": "mmworld.models.api",
+    "load": "mmworld.models.load",
+    "World": "mmworld.models.world",
+    "Session": "mmworld.models.session",
+    "Captioner": "mmworld.models.captioner",
+    "check_modality": "mmworld.models.modality",
+    "AtEnd": "mmworld.stream.policy",
+    "Every": "mmworld.stream.policy",
+    "OnChange": "mmworld.stream.policy",
 }
 __all__ = ["__version__", *_PUBLIC]
 
