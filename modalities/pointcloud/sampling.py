@@ -25,11 +25,23 @@ def _key(index: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _group(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Order that sorts the rows, and where each distinct row begins in it."""
+    """The distinct rows of [P, 3] in order, and which of them each row is."""
     key = _key(index)
     order = np.argsort(key)
     key = key[order]
-    return order, np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    first = np.concatenate([[True], key[1:] != key[:-1]])
+    group = np.empty(len(key), np.int64)
+    group[order] = np.cumsum(first) - 1
+    return index[order[first]], group
+
+
+def _sum(values: NDArray[np.floating], group: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    """Sums of the rows of each group; a column of zeros costs nothing."""
+    total = np.zeros((n, values.shape[1]))
+    for i, column in enumerate(values.T):
+        if column.any():
+            total[:, i] = np.bincount(group, column, n)
+    return total
 
 
 class VoxelGrid:
@@ -53,9 +65,8 @@ class VoxelGrid:
             return
         index = np.floor(points[:, :3].astype(np.float64) / self.size)
         index = np.clip(index, -(2.0**61), 2.0**61).astype(np.int64)  # float64 tells no such voxels apart
-        order, first = _group(index)
-        total = np.add.reduceat(points[order].astype(np.float64), first, axis=0)
-        self._parts.append((index[order[first]], total, np.diff(first, append=len(points))))
+        index, group = _group(index)
+        self._parts.append((index, _sum(points, group, len(index)), np.bincount(group)))
         if sum(len(p[0]) for p in self._parts[1:]) > max(_MERGE, len(self._parts[0][0]) // 2):
             self._merge()
 
@@ -63,14 +74,10 @@ class VoxelGrid:
         index, total, count = (np.concatenate(part) for part in zip(*self._parts, strict=True))
         self._parts.clear()
         while True:
-            order, first = _group(index)
-            if len(first) < len(index):
-                index = index[order[first]]
-                total = np.add.reduceat(total[order], first, axis=0)
-                count = np.add.reduceat(count[order], first)
-            else:
-                index, total, count = index[order], total[order], count[order]
-            if self.max_voxels is None or len(index) <= self.max_voxels:
+            index, group = _group(index)
+            total = _sum(total, group, len(index))
+            count = np.bincount(group, count).astype(np.int64)
+            if self.max_voxels is None or len(index) <= max(self.max_voxels, 8):  # 8 cubes meet at the origin
                 break
             self.size *= 2
             index >>= 1  # floor(i / 2): the cube twice as wide that holds cube i
@@ -114,17 +121,21 @@ def farthest_points(xyz: Tensor, n: int) -> Tensor:
         int64 [..., n].
     """
     *batch, p, _ = xyz.shape
-    x = xyz.reshape(-1, p, 3).transpose(1, 2).contiguous()  # [B, 3, P]: each coordinate's row is contiguous
-    chosen = torch.zeros(len(x), n, dtype=torch.int64, device=x.device)
-    nearest = torch.full((len(x), p), torch.inf, dtype=x.dtype, device=x.device)
-    difference, distance = torch.empty_like(x), torch.empty_like(nearest)
+    x = xyz.detach().reshape(-1, p, 3).permute(2, 0, 1).contiguous()  # [3, B, P]: each coordinate contiguous
+    rows = torch.arange(x.shape[1], device=x.device)
+    chosen = torch.zeros(x.shape[1], n, dtype=torch.int64, device=x.device)
+    nearest = torch.full(x.shape[1:], torch.inf, dtype=x.dtype, device=x.device)
+    square = torch.empty_like(x)
     for i in range(1, n):
-        last = x.gather(2, chosen[:, i - 1].view(-1, 1, 1).expand(-1, 3, 1))
-        torch.sub(x, last, out=difference)
-        torch.sum(difference.square_(), 1, out=distance)
-        torch.minimum(nearest, distance, out=nearest)
-        chosen[:, i] = nearest.argmax(1)
+        torch.sub(x, x[:, rows, chosen[:, i - 1], None], out=square).square_()
+        torch.minimum(nearest, square[0].add_(square[1]).add_(square[2]), out=nearest)
+        chosen[:, i] = _argmax(nearest)
     return chosen.view(*batch, n)
+
+
+def _argmax(x: Tensor) -> Tensor:
+    """Along the last axis, the first of equals; numpy is a hundred times faster at it than torch on a CPU."""
+    return torch.from_numpy(x.numpy().argmax(-1)) if x.device.type == "cpu" else x.argmax(-1)
 
 
 def nearest_neighbours(xyz: Tensor, centres: Tensor, k: int) -> Tensor:

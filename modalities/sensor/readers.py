@@ -245,12 +245,12 @@ def _as_stored(timed: Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]])
     held, step = None, 0.0
     for t, values in timed:
         if held is not None:
-            yield held[0][0], t[0], _tensor(held[1])
+            yield float(held[0][0]), float(t[0]), _tensor(held[1])
             step = t[0] - held[0][-1]
         step = t[-1] - t[-2] if len(t) > 1 else step
         held = t, values
     if held is not None:
-        yield held[0][0], held[0][-1] + step, _tensor(held[1])
+        yield float(held[0][0]), float(held[0][-1] + step), _tensor(held[1])
 
 
 def _resampled(

@@ -37,6 +37,8 @@ def _blocks(file: BinaryIO, name: str, faces: list[NDArray[np.int64]]) -> Iterat
     for numbers, piece in lines.take(n_faces):
         found += len(piece)
         faces.extend(polygons.from_text(piece, numbers, name))
+    if next(lines.take(1), None):
+        raise malformed(name, f"more rows than {n_points} points and {n_faces} faces")
     if read < n_points or found < n_faces:
         raise truncated(name, f"{read} of {n_points} points and {found} of {n_faces} faces are there")
 
@@ -47,7 +49,7 @@ def _header(lines: Lines, name: str) -> tuple[str, int, int]:
     if not match:
         raise malformed(name, f"OFF header {first[:40]!r}", "binary and four-dimensional OFF are not read")
     counts = (match[2] or _next(lines, name)).split()  # ModelNet has some files with both on one line
-    if len(counts) not in (2, 3):
+    if len(counts) != 3:
         raise malformed(name, f"OFF counts {' '.join(counts)[:40]!r}")
     n_points, n_faces = (whole_number(c, name, "an OFF count") for c in counts[:2])
     return match[1] or "", n_points, n_faces

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmworld.errors import LimitError
 from mmworld.media.npy import bytes_left
-from mmworld.media.text import Lines, rows
+from mmworld.media.text import rows
 from mmworld.modalities.pointcloud.readers import lzf
 from mmworld.modalities.pointcloud.readers.scan import (
     BLOCK,
@@ -20,6 +20,7 @@ from mmworld.modalities.pointcloud.readers.scan import (
     Scan,
     column,
     header_lines,
+    lines_after_header,
     malformed,
     read_exactly,
     truncated,
@@ -148,7 +149,7 @@ def _ascii(file: BinaryIO, name: str, header: Header, left: int) -> Iterator[Blo
     _need(header, 2 * width - 1, left + 1, name)
     places = np.cumsum((0, *header.counts[:-1]))
     read = 0
-    for numbers, lines in Lines(file, name).take(header.points):
+    for numbers, lines in lines_after_header(file, name).take(header.points):
         table = rows(lines, numbers, name, width=width)
         read += len(lines)
         with np.errstate(over="ignore", invalid="ignore"):

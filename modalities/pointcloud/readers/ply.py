@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmworld.errors import LimitError
 from mmworld.media.npy import bytes_left
-from mmworld.media.text import Lines, rows
+from mmworld.media.text import rows
 from mmworld.modalities.pointcloud.readers import polygons
 from mmworld.modalities.pointcloud.readers.scan import (
     BLOCK,
@@ -20,6 +20,7 @@ from mmworld.modalities.pointcloud.readers.scan import (
     colour,
     column,
     header_lines,
+    lines_after_header,
     malformed,
     read_exactly,
     truncated,
@@ -154,7 +155,7 @@ def _binary(
 def _ascii(
     file: BinaryIO, name: str, order: str, elements: list[Element], faces: list[NDArray[np.int64]]
 ) -> Iterator[Block]:
-    lines = Lines(file, name)
+    lines = lines_after_header(file, name)
     for element in _needed(elements):
         if element.name == "face" and element.count > polygons.MAX_FACES:
             raise LimitError("limit", f"{name}: {element.count} faces, the limit is {polygons.MAX_FACES}")

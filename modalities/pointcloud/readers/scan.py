@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmworld.errors import LimitError, MediaError
+from mmworld.media.text import Lines
 from mmworld.modalities.pointcloud.sampling import VoxelGrid
 
 COLUMNS = ("x", "y", "z", "r", "g", "b", "nx", "ny", "nz", "velocity", "intensity")
@@ -99,6 +101,13 @@ def header_lines(file: BinaryIO, name: str, last: str) -> list[list[str]]:
                 return lines
 
 
+def lines_after_header(file: BinaryIO, name: str) -> Lines:
+    """The lines from here on, numbered as they are in the whole file."""
+    here = file.tell()
+    file.seek(0)
+    return Lines(file, name, first=file.read(here).count(b"\n") + 1)
+
+
 def read_exactly(file: BinaryIO, n: int, name: str) -> bytes:
     data = file.read(n)
     if len(data) < n:
@@ -143,7 +152,7 @@ def collect(scan: Scan, name: str, max_points: int = MAX_POINTS) -> Cloud:
         if grid is None:
             held.append(points)
             if kept > max_points:
-                grid = VoxelGrid(_fine_edge(np.concatenate(held)), max_points)
+                grid = VoxelGrid(_fine_edge(np.concatenate(held), max_points), max_points)
                 for points in held:
                     grid.add(points)
                 held = []
@@ -169,10 +178,10 @@ def canvas(block: Block) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     return canvas, good
 
 
-def _fine_edge(points: NDArray[np.float32]) -> float:
-    """An edge to begin with: a thousandth of the cloud's typical width, which outliers do not move."""
+def _fine_edge(points: NDArray[np.float32], max_points: int) -> float:
+    """An edge to begin with: somewhat finer than fits a surface of the cloud's typical width (a median)."""
     xyz = points[:, :3].astype(np.float64)
-    return float(np.median(np.abs(xyz - np.median(xyz, 0)), 0).max()) / 1024 or 1e-3
+    return float(np.median(np.abs(xyz - np.median(xyz, 0)), 0).max()) / math.sqrt(max_points) or 1e-3
 
 
 def _faces(pieces: list[NDArray[np.int64]], good: NDArray[np.bool_], name: str) -> Tensor | None:
