@@ -196,9 +196,10 @@ def _npy(file: IO[bytes], name: str, block_rows: int) -> tuple[list[str], Table]
 
 
 def _plain(block: NDArray[Any]) -> NDArray[np.float64]:
-    if block.dtype.names:
-        return np.stack([block[n].astype(np.float64) for n in block.dtype.names], 1)
-    return block.reshape(len(block), -1).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        if block.dtype.names:
+            return np.stack([block[n].astype(np.float64) for n in block.dtype.names], 1)
+        return block.reshape(len(block), -1).astype(np.float64)
 
 
 def _filled(blocks: Table, clock: int | None) -> Table:

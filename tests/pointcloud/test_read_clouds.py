@@ -147,6 +147,15 @@ def test_bare_records(n, seed, width):
     np.testing.assert_array_equal(cloud.points[:, first : first + width - 3], points[:, 3:])
 
 
+def test_bare_records_with_reflectance_to_255_and_of_nuscenes():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-80, 80, (60, 5)).astype("<f4")
+    points[:, 3], points[:, 4] = rng.integers(0, 256, 60), rng.integers(0, 32, 60)
+    for width in (4, 5):
+        cloud = read(points[:, :width].tobytes(), "a.bin")
+        np.testing.assert_array_equal(cloud.points[:, [0, 1, 2, 10]], points[:, :4])
+
+
 def test_fan_of_a_square():
     assert fan(np.array([[4, 5, 6, 7]])).tolist() == [[4, 5, 6], [4, 6, 7]]
 

@@ -11,32 +11,35 @@ from numpy.typing import NDArray
 from mmworld.media.npy import bytes_left
 from mmworld.modalities.pointcloud.readers.scan import BLOCK, Block, Scan, malformed, read_exactly
 
-_COLUMNS = {4: ("x", "y", "z", "intensity"), 6: ("x", "y", "z", "r", "g", "b"), 5: ("x", "y", "z", "intensity")}
+_COLUMNS = {
+    4: ("x", "y", "z", "intensity"),
+    5: ("x", "y", "z", "intensity"),
+    6: ("x", "y", "z", "r", "g", "b"),
+}
+_ORDER = ((4, 1), (6, 1), (5, 255), (4, 255))  # width of a record, and the most its extra numbers can be
+_MOST = 0.98  # of the records must make sense
 
 
 def parse(file: BinaryIO, name: str) -> Scan:
     size = bytes_left(file)
     head = np.frombuffer(file.read(1 << 16), np.uint8)
     file.seek(0)
-    width = next((w for w in _COLUMNS if size % (4 * w) == 0 and _fits(head, w)), None)
+    width = next((w for w, top in _ORDER if size % (4 * w) == 0 and _fits(head, w, top)), None)
     if width is None:
-        raise malformed(
-            name, f"{size} bytes are not whole records of KITTI, nuScenes or SUN RGB-D", "cut off, or not a cloud?"
-        )
+        what = f"{size} bytes are not whole records of KITTI, nuScenes or SUN RGB-D"
+        raise malformed(name, what, "cut off, or not a cloud?")
     return Scan(_blocks(file, name, size // (4 * width), width))
 
 
-def _fits(head: NDArray[np.uint8], width: int) -> bool:
+def _fits(head: NDArray[np.uint8], width: int, top: float) -> bool:
     """Whether the first records make sense: places within 10 km, then reflectance, a laser's number, or colours."""
     record = head[: len(head) // (4 * width) * 4 * width].view("<f4").reshape(-1, width)
     record = record[np.isfinite(record).all(1)]
-    if len(record) == 0 or (np.abs(record[:, :3]) > 1e4).mean() > 0.5:
-        return False
-    extra = record[:, 3:]
+    place, extra = np.abs(record[:, :3]) < 1e4, record[:, 3:]
+    good = place.all(1) & ((extra >= 0) & (extra <= top)).all(1)
     if width == 5:
-        ring = extra[:, 1]
-        return bool((extra >= 0).all() and (ring == np.floor(ring)).all() and ring.max() < 256)
-    return bool((extra >= 0).all() and (extra <= 1).all())
+        good &= extra[:, 1] == np.floor(extra[:, 1])
+    return len(record) > 0 and bool(good.mean() >= _MOST)
 
 
 def _blocks(file: BinaryIO, name: str, count: int, width: int) -> Iterator[Block]:
