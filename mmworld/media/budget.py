@@ -28,7 +28,7 @@ class Budget:
     pixels: int = 8192 * 4352
     image_pixels: int = 64_000_000
     frames: int = 10_000_000
-    seconds: float = 7 * 86400.0
+    seconds: float = 2 * 86400.0
     bytes: int = 4 << 30
     spool_bytes: int = 512 << 20
     fetch_bytes: int = 2 << 30

@@ -15,12 +15,18 @@ WRAP = 1 << 33
 BACK = Fraction(1, 10)
 """Seconds that decoding time may step back before it counts as a jump; it never does in a sound stream."""
 
+MAX_GAPS = 3600
+"""Seconds of gaps, added up, that a stream may have; a small file must not stand for days of silence."""
+MAX_DURATION = 60
+"""Seconds that a packet is believed to last; what it claims beyond is a gap."""
+
 
 @dataclass(slots=True)
 class _Track:
     offset: Fraction
     expected: Fraction | None = None
     wraps: int = 0
+    gaps: Fraction = Fraction(0)
 
 
 class Clock:
@@ -50,21 +56,25 @@ class Clock:
         if ticks is None:
             return track.wraps * WRAP + round(track.offset / base)
         time = (ticks + track.wraps * WRAP) * base + track.offset
-        if track.expected is not None and not self._plausible(time - track.expected):
-            time = self._repair(track, ticks, base)
-        track.expected = time + duration * base
+        if track.expected is not None:
+            if not self._plausible(track, time - track.expected):
+                time = self._repair(track, ticks, base)
+            track.gaps += max(time - track.expected - 1, Fraction(0))
+        track.expected = time + min(duration * base, Fraction(MAX_DURATION))
         return track.wraps * WRAP + round(track.offset / base)
 
-    def _plausible(self, step: Fraction) -> bool:
-        return -BACK <= step <= self._jump
+    def _plausible(self, track: _Track, step: Fraction) -> bool:
+        return -BACK <= step <= min(self._jump, 1 + MAX_GAPS - track.gaps)
 
     def _repair(self, track: _Track, ticks: int, base: Fraction) -> Fraction:
         assert track.expected is not None
         raw = (ticks + track.wraps * WRAP) * base
-        if base == Fraction(1, 90000) and self._plausible(raw + WRAP * base + track.offset - track.expected):
+        if base == Fraction(1, 90000) and self._plausible(track, raw + WRAP * base + track.offset - track.expected):
             track.wraps += 1
             return raw + WRAP * base + track.offset
-        if not self._plausible(raw + self._offset - track.expected):  # else: another stream met the same jump first
+        if not self._plausible(
+            track, raw + self._offset - track.expected
+        ):  # else: another stream met the same jump first
             self._offset = track.expected - raw
             self._counts["discontinuity"] += 1
         track.offset = self._offset

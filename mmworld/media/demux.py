@@ -88,7 +88,7 @@ class Demuxer:
     def __init__(self, media: Media, opened: Any, streams: list[Any], start: float, wanted: Wanted | None) -> None:
         self._media, self._opened, self._streams = media, opened, streams
         name = opened.format.name
-        self.clock = Clock(origin(opened), 10 if name in _BROADCAST else 3600, media.counts)
+        self.clock = Clock(origin(opened), 10 if name in _BROADCAST else 600, media.counts)
         self.end = 0.0
         exact = all(s.codec_context.name in _SKIPPING for s in streams if s.type == "video")
         self._wanted = wanted if exact and name.startswith(_TRUE_PTS) else None

@@ -14,6 +14,7 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import VideoReformatter
 
 from mmworld.errors import LimitError, UsageError
+from mmworld.media.clock import MAX_DURATION
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -112,9 +113,10 @@ class PictureTrack:
         end: float,
         counts: Counter[str],
         max_frames: int,
+        max_seconds: float,
     ) -> None:
         self._plan, self._convert, self._start, self._end = plan, convert, start, end
-        self._counts, self._max_frames = counts, max_frames
+        self._counts, self._max_frames, self._max_seconds = counts, max_frames, max_seconds
         self._held: tuple[Any, float, float] | None = None  # frame, its time, its end
         self._next = 0
         self._n_frames = 0
@@ -142,7 +144,9 @@ class PictureTrack:
         if time is None or (last and time <= last[1]):
             self._counts["timestamps guessed"] += 1
             time = last[2] if last else max(self._start, 0.0)
-        duration = duration or (time - last[1] if last else 0.04)
+        if time > self._max_seconds:
+            raise LimitError("seconds", f"more than {self._max_seconds:.0f} s of pictures")
+        duration = min(duration or (time - last[1] if last else 0.04), MAX_DURATION)
         if self._plan is not None:
             yield from self._until(self._plan, time)
         self._held = frame, time, time + duration

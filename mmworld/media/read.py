@@ -66,8 +66,16 @@ def picture_track(
     media: Media, plan: Grid | Times | None, convert: Converter, start: float, end: float = math.inf
 ) -> PictureTrack:
     """A track within the budget of `media`."""
-    limit = media.budget.frames
-    return PictureTrack(plan, convert, start=start, end=end, counts=media.counts, max_frames=limit)
+    limits = media.budget
+    return PictureTrack(
+        plan,
+        convert,
+        start=start,
+        end=end,
+        counts=media.counts,
+        max_frames=limits.frames,
+        max_seconds=limits.seconds,
+    )
 
 
 def require(media: Media, *, video: bool = False, audio: bool = False) -> None:
