@@ -14,9 +14,9 @@ from mmworld.types import Chunk
 SMALL = {"dim": 16, "depth": 1, "n_heads": 2, "hidden": 16}
 TINY: dict[str, dict[str, Any]] = {
     "image": SMALL | {"width": 8, "size": 32},
-    "video": SMALL | {"width": 8, "size": 24, "window": 2},
+    "video": SMALL | {"width": 8, "size": 48, "window": 2},
     "audio": SMALL | {"width": 8, "n_mels": 8, "frames": 8, "context": 8, "window": 3},
-    "points": SMALL | {"width": 8, "n_centres": 4, "max_points": 12, "window": 3},
+    "points": SMALL | {"width": 8, "n_centres": 4, "part_points": 3, "max_points": 12, "window": 3},
     "sensor": SMALL | {"width": 8, "rows": 5, "window": 2},
 }
 NAMES = sorted(TINY)

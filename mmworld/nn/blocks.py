@@ -188,6 +188,27 @@ class StreamState:
         return self.cut.nbytes + self.kv.nbytes
 
 
+class Merge(nn.Module):
+    """Four neighbouring tokens of a square grid become one, so that a backbone reads a quarter of them.
+
+    Pixel shuffle, as between encoder and language model in Idefics3 (Laurençon et al. 2024, section 3.1).
+
+    Args:
+        dim: width D of a token, before and after.
+        side: of a block's grid, even.
+    """
+
+    def __init__(self, dim: int, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.join = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Blocks of side * side tokens [N, D] to [N / 4, D]."""
+        quads = x.unflatten(0, (-1, self.side // 2, 2, self.side // 2, 2)).transpose(2, 3)
+        return self.join(quads.flatten(3).flatten(0, 2))
+
+
 class BlockEncoder(nn.Module):
     """Cutter, stem and transformer of one modality.
 
@@ -195,11 +216,12 @@ class BlockEncoder(nn.Module):
         cutter: makes blocks of chunks.
         stem: takes the data of one or more streams' blocks, returns tokens [N, D] and how many each block has.
         c: sizes of the transformer over the tokens, and its window.
+        merge: what follows the transformer where a block is a grid of tokens.
     """
 
-    def __init__(self, cutter: Cutter, stem: nn.Module, c: EncoderConfig) -> None:
+    def __init__(self, cutter: Cutter, stem: nn.Module, c: EncoderConfig, merge: Merge | None = None) -> None:
         super().__init__()
-        self.cutter, self.stem, self.window = cutter, stem, c.window
+        self.cutter, self.stem, self.window, self.merge = cutter, stem, c.window, merge
         sizes = TransformerConfig(c.dim, c.depth, c.n_heads, hidden=c.hidden, dropout=c.dropout)
         self.transformer = Transformer(sizes, position=Rotary(c.dim // c.n_heads))
 
@@ -212,7 +234,7 @@ class BlockEncoder(nn.Module):
         blocks = self.cutter.cut(chunk, state.cut)
         x, sizes = self._tokens([blocks])
         if len(x):
-            x = self.transformer(x[None], Mask("blocks", sizes), state.kv)[0]
+            x, sizes = self._merge(self.transformer(x[None], Mask("blocks", sizes), state.kv)[0], sizes)
         return _dated(x, sizes, blocks)
 
     def encode_many(self, chunks: Sequence[Chunk]) -> list[Tokens]:
@@ -220,7 +242,7 @@ class BlockEncoder(nn.Module):
         cuts = [self.cutter.cut(replace(c, last=True), self.cutter.init_state()) for c in chunks]
         x, sizes = self._tokens(cuts)
         if len(x):
-            x = self._attend(x, sizes, _split(sizes, [len(c) for c in cuts]))
+            x, sizes = self._merge(self._attend(x, sizes, _split(sizes, [len(c) for c in cuts])), sizes)
         out, n = [], 0
         for mine, cut in zip(_split(sizes, [len(c) for c in cuts]), cuts, strict=True):
             out.append(_dated(x[n : n + sum(mine)], mine, cut))
@@ -232,6 +254,9 @@ class BlockEncoder(nn.Module):
             weight = next(self.transformer.parameters())
             return weight.new_zeros(0, self.transformer.config.dim), ()
         return self.stem([c.data for c in cuts if len(c)])
+
+    def _merge(self, x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+        return (x, sizes) if self.merge is None else (self.merge(x), tuple(n // 4 for n in sizes))
 
     def _attend(self, x: Tensor, sizes: tuple[int, ...], streams: list[tuple[int, ...]]) -> Tensor:
         held = [s for s in streams if s]

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmworld.config import config
 from mmworld.modalities.image.encoder import STRIDE, ImageStem, fit
-from mmworld.nn.blocks import BlockEncoder, EncoderConfig, Singles, StreamState
+from mmworld.nn.blocks import BlockEncoder, EncoderConfig, Merge, Singles, StreamState
 from mmworld.types import Chunk, Source, Tokens
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class ImageConfig(EncoderConfig):
     """
     Attributes:
         width: channels of the first convolution.
-        size: side of the images, a multiple of 16.
+        size: side of the images, a multiple of 32.
     """
 
     window: int = 1
@@ -29,8 +29,8 @@ class ImageConfig(EncoderConfig):
     size: int = 96
 
     def __post_init__(self) -> None:
-        if self.size % STRIDE:
-            raise ValueError(f"size must be a multiple of {STRIDE}, got {self.size}")
+        if self.size % (2 * STRIDE):
+            raise ValueError(f"size must be a multiple of {2 * STRIDE}, got {self.size}")
 
 
 class Image(nn.Module):
@@ -43,7 +43,7 @@ class Image(nn.Module):
     def __init__(self, config: ImageConfig = ImageConfig()) -> None:  # noqa: B008 (frozen)
         super().__init__()
         c = self.config = config
-        self.encoder = BlockEncoder(Singles(), ImageStem(c.dim, c.width, c.size), c)
+        self.encoder = BlockEncoder(Singles(), ImageStem(c.dim, c.width, c.size), c, Merge(c.dim, c.size // STRIDE))
         self.dim = c.dim
 
     def open(self, source: Source | Media) -> Iterator[Chunk]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from mmworld.config import config
 from mmworld.modalities.video.encoder import CONTEXT, FRAMES, STRIDE, VideoStem
-from mmworld.nn.blocks import BlockEncoder, EncoderConfig, Rows, StreamState
+from mmworld.nn.blocks import BlockEncoder, EncoderConfig, Merge, Rows, StreamState
 from mmworld.types import Chunk, Source, Tokens
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class VideoConfig(EncoderConfig):
     """
     Attributes:
         width: channels of the first convolution.
-        size: side of the frames, a multiple of 24.
+        size: side of the frames, a multiple of 48.
         rate: frames a second.
     """
 
@@ -32,8 +32,8 @@ class VideoConfig(EncoderConfig):
     rate: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.size % STRIDE or self.rate <= 0:
-            raise ValueError(f"size must be a multiple of {STRIDE} and rate > 0, got {self.size} and {self.rate}")
+        if self.size % (2 * STRIDE) or self.rate <= 0:
+            raise ValueError(f"size must be a multiple of {2 * STRIDE} and rate > 0, got {self.size} and {self.rate}")
 
 
 class Video(nn.Module):
@@ -45,7 +45,7 @@ class Video(nn.Module):
         super().__init__()
         c = self.config = config
         cutter = Rows(FRAMES, CONTEXT, c.rate, edge=True)
-        self.encoder = BlockEncoder(cutter, VideoStem(c.dim, c.width, c.size), c)
+        self.encoder = BlockEncoder(cutter, VideoStem(c.dim, c.width, c.size), c, Merge(c.dim, c.size // STRIDE))
         self.dim, self.hop = c.dim, cutter.hop
         self.rate: float | None = c.rate
 
