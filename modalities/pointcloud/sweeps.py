@@ -16,9 +16,10 @@ from torch import Tensor
 
 from mmworld.errors import LimitError, MediaError, SourceError
 from mmworld.media.npy import read_npz, seekable
-from mmworld.modalities.pointcloud.readers import SUFFIXES, read_cloud
+from mmworld.modalities.pointcloud.readers import SUFFIXES, Cloud, read_cloud
 from mmworld.modalities.pointcloud.readers.npy import npz_columns
 from mmworld.modalities.pointcloud.readers.scan import canvas
+from mmworld.modalities.pointcloud.sampling import sample_mesh
 from mmworld.types import Source
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Sweep = tuple[float, float, Tensor]
 MAX_SWEEPS = 1_000_000
+MESH_POINTS = 16_384
 _NOT_ALONE = {".txt", ".bin", ".npz"}  # in a folder these are as often labels, weights or anything
 
 
@@ -34,7 +36,7 @@ def read_sweeps(source: Source | Media, hop: float) -> Iterator[Sweep]:
 
     A folder's or glob's clouds are sweeps in the order of their names (numbers by value), the i-th beginning at
     i * hop. A recording (NPZ with `t`, and `frame` if points of one frame must stay together) is cut at
-    t[0] + i * hop. Any other cloud is one sweep at 0.
+    t[0] + i * hop. Any other cloud is one sweep at 0. A mesh is 16,384 points spread over its surface.
 
     Raises:
         MediaError: see `read_cloud`; "clock" if a recording's times are not finite and in order.
@@ -44,7 +46,7 @@ def read_sweeps(source: Source | Media, hop: float) -> Iterator[Sweep]:
         raise ValueError(f"hop must be positive, got {hop}")
     if isinstance(source, str | os.PathLike) and (paths := _paths(os.fspath(source))) is not None:
         for i, path in enumerate(paths):
-            yield i * hop, (i + 1) * hop, read_cloud(path).points
+            yield i * hop, (i + 1) * hop, _surface(read_cloud(path))
         return
     from mmworld.media.gate import Media, open_media
 
@@ -55,7 +57,12 @@ def read_sweeps(source: Source | Media, hop: float) -> Iterator[Sweep]:
         if "t" in arrays:
             yield from cut(arrays, media.name, hop)
             return
-    yield 0.0, hop, read_cloud(media).points
+    yield 0.0, hop, _surface(read_cloud(media))
+
+
+def _surface(cloud: Cloud) -> Tensor:
+    """A cloud's points; of a mesh, points spread over it."""
+    return cloud.points if cloud.faces is None else sample_mesh(cloud.points, cloud.faces, MESH_POINTS)
 
 
 def _paths(source: str) -> list[Path] | None:

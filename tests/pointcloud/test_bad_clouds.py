@@ -130,6 +130,11 @@ def test_obj_corners(word):
     refused(write_obj(XYZ, []) + f"f 1 2 {word}\n".encode(), "a.obj", "row 24")
 
 
+@pytest.mark.parametrize("line", ["v", "v 1 2", "v 1 2 x", "vx 1 2 3", "\\"])
+def test_obj_lines(line):
+    refused(write_obj(XYZ, []) + f"{line}\n".encode(), "a.obj", "row 24")
+
+
 def test_pcd_lies():
     binary, packed = FILES["binary.pcd"], FILES["compressed.pcd"]
     refused(binary.replace(b"COUNT 1 1 1", b"COUNT 1 1 100000000"), "a.pcd", "COUNT 100000000")
@@ -245,6 +250,18 @@ def test_npz_bombs():
 def test_other_formats_are_refused_with_a_cure(head):
     name = "a.stl" if head.startswith(b"solid") else "a.dat"
     assert "convert" in refused(head + bytes(100), name).hint
+
+
+def test_a_pipe_is_read_like_a_file():
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+        def seek(self, *_):
+            raise io.UnsupportedOperation("seek")
+
+    for name in ("ascii.ply", "little.ply", "compressed.pcd", "cloud.npy"):
+        assert torch.equal(read_cloud(Pipe(FILES[name])).points, read(FILES[name], name).points)
 
 
 def test_obj_opens_no_other_file(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmworld.errors import LimitError, MediaError, SourceError
-from mmworld.modalities.pointcloud.sweeps import read_sweeps
+from mmworld.modalities.pointcloud.sweeps import MESH_POINTS, read_sweeps
 
 
 def recording(seed: int, n: int) -> dict[str, np.ndarray]:
@@ -72,6 +72,16 @@ def test_one_cloud_is_one_sweep(tmp_path: Path):
     path.write_bytes(write_text({k: np.arange(4, dtype="f4") for k in "xyz"}))
     ((start, end, points),) = read_sweeps(path, 0.5)
     assert (start, end, points.shape) == (0.0, 0.5, (4, 11))
+
+
+def test_a_mesh_is_its_surface(tmp_path: Path):
+    path = tmp_path / "a.off"
+    path.write_text("OFF\n4 2 0\n0 0 0\n2 0 0\n2 2 0\n0 2 0\n3 0 1 2\n3 0 2 3\n")
+    ((_, _, points),) = read_sweeps(path, 0.5)
+    assert len(points) == MESH_POINTS
+    assert points[:, 2].abs().max() == 0
+    torch.testing.assert_close(points[:, :2].mean(0), torch.ones(2), rtol=0, atol=0.03)
+    torch.testing.assert_close(points[:, :2].var(0), torch.full((2,), 4 / 12), rtol=0, atol=0.02)
 
 
 def test_what_came_before_a_bad_file_is_delivered(tmp_path: Path):

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import math
+import os
 import tracemalloc
 
 import numpy as np
@@ -171,6 +172,19 @@ def test_limits():
     with pytest.raises(LimitError, match="5000 columns"):
         series_file(io.BytesIO(b",".join([b"1"] * 5000)), "a.csv", 1.0)
     assert next(iter(series_file(io.BytesIO(b"[1" + b"0" * 400 + b"]"), "a.jsonl", 1.0)))[2].item() == 0.0
+
+
+def test_a_live_series_is_read_as_it_comes():
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb", buffering=0) as out, os.fdopen(reader, "rb") as file:
+        out.write(b"ax,ay\n")
+        out.write(b"1,2\n3,4\n5,")
+        pieces = iter(series_file(file, "a.csv", 10.0))
+        assert next(pieces)[2].tolist() == [[1, 2], [3, 4]]
+        out.write(b"6\n")
+        assert next(pieces)[2].tolist() == [[5, 6]]
+        out.close()
+        assert list(pieces) == []
 
 
 def test_a_long_series_costs_one_block(tmp_path):

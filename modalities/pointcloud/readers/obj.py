@@ -32,7 +32,7 @@ def _blocks(file: BinaryIO, name: str, faces: list[NDArray[np.int64]]) -> Iterat
         found: list[list[int]] = []
         for number, line in zip(numbers, lines, strict=True):
             word, _, rest = line.replace(b"\t", b" ").partition(b" ")
-            if word == b"v":
+            if word == b"v" and rest:
                 vertices.append(rest)
                 vertex_numbers.append(number)
             elif word == b"f":
