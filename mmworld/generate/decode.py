@@ -109,17 +109,24 @@ def generate_many(
 
 
 def _generate_batch(world: World, items: Sequence[Item], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:
+    out: dict[int, Generation] = {}
+    for members, state, logits in prefill(world, items):
+        out.update(zip(members, decode(world, state, logits, sampler, stop), strict=True))
+    return [out[i] for i in range(len(items))]
+
+
+def prefill(world: World, items: Sequence[Item]) -> Iterator[tuple[list[int], KVState, Tensor]]:
+    """Read each item up to its `loss_from`. Those whose blocks have the same sizes come together: their indices, their
+    state, and the logits [B, V] of the id that comes next."""
     packed = world.pack([i.chunks for i in items], [i.ids[: i.loss_from] for i in items])
     rows = packed.x.split(packed.lengths)
     alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, sizes in enumerate(packed.blocks):
         alike[sizes].append(i)
-    out: dict[int, Generation] = {}
     for sizes, members in alike.items():
         state = KVState()
         y = world.backbone(torch.stack([rows[i] for i in members]), Mask("blocks", sizes), state)
-        out.update(zip(members, decode(world, state, world.logits(y[:, -1]), sampler, stop), strict=True))
-    return [out[i] for i in range(len(items))]
+        yield members, state, world.logits(y[:, -1])
 
 
 def pieces(tokenizer: Tokenizer, texts: Iterable[Sequence[int]]) -> Iterator[str]:

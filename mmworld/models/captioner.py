@@ -24,8 +24,8 @@ from mmworld.stream.policy import TICK, Every, OnChange, Policy
 from mmworld.types import Caption, Chunk, Source
 
 DEFAULT = Every(5.0)
-JOINED = 1.0
-"""Seconds of a file that are encoded at once; what is live is encoded as it comes."""
+JOINED = 5.0
+"""Seconds of a file that are encoded at once, at most; what is live is encoded as it comes."""
 BOUNDED, WINDOW = 60.0, 512
 """A segment that may grow longer than so many seconds keeps only so many blocks."""
 BATCH, SHORT = 32, 10.0
@@ -150,7 +150,8 @@ class Captioner:
         return session.generate(self.prompt, self.sampler, self.stop)
 
     def _paced(self, opened: Opened) -> Iterator[Chunk]:
-        return opened.chunks if opened.live else join(opened.chunks, JOINED, self._joinable(opened))
+        seconds = min(JOINED, self.policy.longest)
+        return opened.chunks if opened.live else join(opened.chunks, seconds, self._joinable(opened))
 
     def _joinable(self, opened: Opened) -> set[str]:
         return {n for n in opened.modalities if self.world.adapters[n].rate is not None}

@@ -62,7 +62,7 @@ class Segments:
                 return
             if session.ended and session.clock <= due + TICK:
                 yield from self._enter(session.due())  # a last block may end later than its stream
-                yield from self._rest(session.clock)
+                yield from self._rest(session.clock if session.clock < due - TICK else due)
                 return
             if self._filled:
                 yield from self._speak(due)
@@ -77,7 +77,7 @@ class Segments:
             changed = self._judge.changed(block.modality, block.tokens.x, block.end)
             if changed and (ready or self._filled):
                 self._put(ready)
-                yield from self._speak(self._seen)
+                yield from self._speak(min(self._seen, self._session.clock))
                 ready = []
             ready.append(block)
             self._seen = block.end

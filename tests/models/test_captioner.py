@@ -141,7 +141,7 @@ def test_a_stream_that_is_not_marked_as_ended() -> None:
     assert same(captioner(AtEnd()).caption(silent), marked)
 
 
-@given(st.lists(lengths, max_size=4), st.sampled_from([AtEnd(), Every(2.0), OnChange(0.6, 0.5, 2.0)]))
+@given(st.lists(lengths, max_size=3), st.sampled_from([AtEnd(), Every(2.0), OnChange(0.6, 0.5, 2.0)]))
 def test_many_are_one_by_one(inputs: list[dict[str, float]], policy: Policy) -> None:
     speaker = captioner(policy)
     whole = [wholes(seconds, seed=i) for i, seconds in enumerate(inputs)]
