@@ -77,6 +77,16 @@ def test_relative_biases_stream_too(chunks: list[tuple[int, ...]], window: int) 
     assert relative_error(chunked(model, x, chunks, KVState(window)), whole) < 1e-10
 
 
+@settings(max_examples=30)
+@given(streams(), st.integers(1, 4), st.integers(1, 3))
+def test_without_positions_sinks_are_those_of_the_mask(chunks: list[tuple[int, ...]], window: int, sinks: int) -> None:
+    torch.manual_seed(0)
+    model, blocks = Transformer(CONFIG).double().eval(), sum(chunks, ())
+    x = tokens(sum(blocks))
+    whole = model(x, Mask("blocks", blocks, window, sinks))
+    assert relative_error(chunked(model, x, chunks, KVState(window, sinks)), whole) < 1e-10
+
+
 def streamed_by_definition(model: Transformer, x: Tensor, blocks: tuple[int, ...], window: int, sinks: int) -> Tensor:
     """Each block of each layer computed from what its cache would hold, positions counted in that cache.
 
@@ -217,6 +227,9 @@ def test_rows_of_a_batch_can_be_chosen_anew() -> None:
     rows = torch.tensor([2, 0, 2, 1])
     state.select(rows)
     assert relative_error(model(x[rows, 4:], CAUSAL, state), model(x, CAUSAL)[rows, 4:]) < 1e-10
+    state.context[0] = x, x
+    state.select(rows[:3])
+    assert all(torch.equal(held, x[rows[:3]]) for held in state.context[0])
 
 
 @torch.no_grad()
@@ -244,6 +257,16 @@ def test_gradients_flow_through_a_state() -> None:
         got = torch.autograd.grad(chunked(model, x, list(blocks), KVState(window)), x, along)[0]
         want = torch.autograd.grad(model(x, Mask("blocks", sum(blocks, ()), window)), x, along)[0]
         assert relative_error(got, want) < 1e-10
+
+
+def test_gradients_are_not_harmed_by_what_comes_later() -> None:
+    model, x = rotary(), tokens(9).requires_grad_()
+    state = KVState()
+    early = model(x[:, :5], CAUSAL, state)
+    with torch.no_grad():
+        model(x[:, 5:], Mask("blocks", (2, 2)), state)
+    got, want = (torch.autograd.grad(y.sum(), x)[0] for y in (early, model(x[:, :5], CAUSAL)))
+    assert relative_error(got, want) < 1e-10
 
 
 @given(st.lists(st.sampled_from(["grad", "no_grad", "inference"]), min_size=2, max_size=8))
