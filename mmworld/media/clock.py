@@ -23,10 +23,18 @@ MAX_DURATION = 60
 
 @dataclass(slots=True)
 class _Track:
-    offset: Fraction
-    expected: Fraction | None = None
-    wraps: int = 0
-    gaps: Fraction = Fraction(0)
+    """All in ticks of the stream's own base."""
+
+    base: Fraction
+    shift: int
+    back: int
+    jump: int
+    gaps_left: int
+    second: int
+    expected: int | None = None
+
+    def plausible(self, step: int) -> bool:
+        return -self.back <= step <= min(self.jump, self.gaps_left)
 
 
 class Clock:
@@ -41,7 +49,7 @@ class Clock:
 
     def __init__(self, origin: Fraction, jump: float, counts: Counter[str]) -> None:
         self.origin = origin
-        self._jump = Fraction(jump)
+        self._jump = jump
         self._counts = counts
         self._offset = Fraction(0)
         self._tracks: dict[int, _Track] = {}
@@ -52,37 +60,40 @@ class Clock:
         Packets must come in decoding order; `ticks` is the decoding time (None: unknown), `duration` the packet's, both
         in units of `base` seconds.
         """
-        track = self._tracks.setdefault(stream, _Track(self._offset))
+        track = self._tracks.get(stream) or self._new(stream, base)
         if ticks is None:
-            return track.wraps * WRAP + round(track.offset / base)
-        time = (ticks + track.wraps * WRAP) * base + track.offset
+            return track.shift
         if track.expected is not None:
-            if not self._plausible(track, time - track.expected):
-                time = self._repair(track, ticks, base)
-            track.gaps += max(time - track.expected - 1, Fraction(0))
-        track.expected = time + min(duration * base, Fraction(MAX_DURATION))
-        return track.wraps * WRAP + round(track.offset / base)
+            if not track.plausible(ticks + track.shift - track.expected):
+                self._repair(track, ticks)
+            track.gaps_left -= max(ticks + track.shift - track.expected - track.second, 0)
+        track.expected = ticks + track.shift + min(duration, MAX_DURATION * track.second)
+        return track.shift
 
-    def _plausible(self, track: _Track, step: Fraction) -> bool:
-        return -BACK <= step <= min(self._jump, 1 + MAX_GAPS - track.gaps)
+    def _new(self, stream: int, base: Fraction) -> _Track:
+        back, jump, gaps, second = (int(Fraction(seconds) / base) for seconds in (BACK, self._jump, MAX_GAPS, 1))
+        self._tracks[stream] = _Track(base, round(self._offset / base), back, jump, gaps, second)
+        return self._tracks[stream]
 
-    def _repair(self, track: _Track, ticks: int, base: Fraction) -> Fraction:
+    def _repair(self, track: _Track, ticks: int) -> None:
+        """Undo a wrap; else follow the jump that another stream met first; else this is a new jump: close it up."""
         assert track.expected is not None
-        raw = (ticks + track.wraps * WRAP) * base
-        if base == Fraction(1, 90000) and self._plausible(track, raw + WRAP * base + track.offset - track.expected):
-            track.wraps += 1
-            return raw + WRAP * base + track.offset
-        if not self._plausible(
-            track, raw + self._offset - track.expected
-        ):  # else: another stream met the same jump first
-            self._offset = track.expected - raw
+        wrapped = track.base == Fraction(1, 90_000) and track.plausible(ticks + track.shift + WRAP - track.expected)
+        if wrapped:
+            track.shift += WRAP
+            return
+        shared = round(self._offset / track.base)
+        if not track.plausible(ticks + shared - track.expected):
+            shared = track.expected - ticks
+            self._offset = shared * track.base
             self._counts["discontinuity"] += 1
-        track.offset = self._offset
-        return raw + track.offset
+        track.shift = shared
 
     def seconds(self, ticks: int, base: Fraction) -> float:
-        """Seconds on the media clock, rounded once."""
-        return float(ticks * base - self.origin)
+        """Seconds on the media clock, exact until one last rounding."""
+        a, b = base.numerator, base.denominator
+        c, d = self.origin.numerator, self.origin.denominator
+        return (ticks * a * d - c * b) / (b * d)
 
     def ticks(self, seconds: float, base: Fraction) -> int:
         """The last tick of the container's scale that is not after `seconds` on the media clock."""

@@ -94,6 +94,7 @@ class Demuxer:
         self._wanted = wanted if exact and name.startswith(_TRUE_PTS) else None
         self._errors = 0
         self._stamp = _Stamp(doubtful=not name.startswith(_TRUE_PTS))
+        self._bases = {stream.index: stream.time_base for stream in streams}
         self._decoders = {stream.index: _decoder(stream, media.budget.pixels) for stream in streams}
         if start > 0 and media.seekable and name not in _NO_SEEK:
             self._seek(start - PREROLL.get(name, 0.2))
@@ -144,7 +145,8 @@ class Demuxer:
         if packet.has_sidedata("encryption_info"):
             hint = "mmworld reads clear files only"
             raise MediaError("encrypted", f"{self._media.name}: encrypted {packet.stream.type}", hint=hint)
-        shift = self.clock.place(packet.stream.index, packet.dts, packet.time_base, packet.duration or 0)
+        index = packet.stream.index
+        shift = self.clock.place(index, packet.dts, self._bases[index], packet.duration or 0)
         if shift:
             packet.dts = None if packet.dts is None else packet.dts + shift
             packet.pts = None if packet.pts is None else packet.pts + shift
@@ -177,7 +179,9 @@ class Demuxer:
         if packet.pts is None or self._errors or not (later := [pts for pts in later if pts > packet.pts]):
             return False
         assert self._wanted is not None
-        return not self._wanted(*(self.clock.seconds(pts, packet.time_base) for pts in (packet.pts, min(later))))
+        return not self._wanted(
+            *(self.clock.seconds(pts, self._bases[packet.stream.index]) for pts in (packet.pts, min(later)))
+        )
 
     def _decode(self, packet: Any) -> Iterator[Decoded]:
         try:
@@ -191,12 +195,12 @@ class Demuxer:
             yield self._timed(packet.stream, frame)
 
     def _timed(self, stream: Any, frame: Any) -> Decoded:
-        base = frame.time_base or stream.time_base
-        ticks = frame.pts if stream.type == "audio" else self._stamp.ticks(frame.pts, frame.dts)
-        time = None if ticks is None else self.clock.seconds(ticks, base)
-        duration = float(frame.duration * base) if frame.duration else 0.0
+        base = self._bases[stream.index]
         if stream.type == "audio":
-            duration = frame.samples / frame.sample_rate if frame.sample_rate else 0.0
+            ticks, duration = frame.pts, frame.samples / max(frame.sample_rate, 1)
+        else:
+            ticks, duration = self._stamp.ticks(frame.pts, frame.dts), float((frame.duration or 0) * base)
+        time = None if ticks is None else self.clock.seconds(ticks, base)
         self.end = max(self.end, (time or 0.0) + duration)
         return Decoded(stream.index, time, duration, frame)
 

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.02
 """Seconds by which timestamps may wander from the count of samples before it is a gap or an overlap."""
+LOUDEST = 1e4
+"""Floating-point samples beyond are cut to it."""
 PIECE = 0.2
-"""Seconds of sound in a piece, the last one excepted."""
+"""Seconds of sound in a piece, about; the last may be shorter."""
 
 
 class Samples(NamedTuple):
@@ -66,7 +68,7 @@ class SoundTrack:
         self._in_rate = 0
         self._n_channels = 0
         self._resampler: Resampler | None = None
-        self._pending: list[np.ndarray] = []
+        self._waiting: list[np.ndarray] = []  # too little yet for a piece
         self._n_out = 0
         self.done = False
 
@@ -99,16 +101,16 @@ class SoundTrack:
     def flush(self) -> Iterator[Samples]:
         """The rest, once the last frame has come."""
         if self._resampler is not None and not self.done:
-            self._collect(self._resampler.flush())
-            yield from self._take(1)
+            yield from self._deliver()
+            yield from self._piece(self._resampler.flush())
         self.done = True
 
     def _clean(self, x: np.ndarray) -> np.ndarray:
+        if np.abs(x).max(initial=0) <= LOUDEST:  # false for NaN as well
+            return x
         bad = ~np.isfinite(x)
-        if bad.any():
-            self._counts["corrupt samples"] += int(bad.sum())
-            x = np.where(bad, np.float32(0), x)
-        return np.clip(x, -1e4, 1e4)
+        self._counts["corrupt samples"] += int(bad.sum())
+        return np.clip(np.where(bad, np.float32(0), x), -LOUDEST, LOUDEST)
 
     def _first(self, x: np.ndarray, time: float | None) -> tuple[np.ndarray, float]:
         """What of the first frame lies at or after the start; that fixes the origin of all times."""
@@ -138,37 +140,33 @@ class SoundTrack:
             n -= step
 
     def _feed(self, x: np.ndarray) -> Iterator[Samples]:
-        assert self._resampler is not None
         assert self._origin is not None
         if self.done or not len(x):
             return
-        left = (
-            math.ceil((self._end - self._origin) * self._in_rate - 1e-3) - self._n_in
-            if self._end < math.inf
-            else len(x)
-        )
-        x = x[: max(left, 0)]
+        end = (self._end - self._origin) * self._in_rate
+        if end < math.inf:
+            x = x[: max(math.ceil(end - 1e-3) - self._n_in, 0)]
         self._n_in += len(x)
         if self._n_in > self._max_seconds * self._in_rate:
             raise LimitError("seconds", f"more than {self._max_seconds:.0f} s of sound")
-        if len(x):
-            self._collect(self._resampler.feed(x.mean(1, keepdims=True) if self._spec.mono else x))
-        yield from self._take(int(PIECE * self._out_rate))
-        if left <= len(x) and self._end < math.inf:
+        self._waiting.append(x)
+        if sum(map(len, self._waiting)) >= PIECE * self._in_rate:
+            yield from self._deliver()
+        if self._n_in >= end - 1e-3:
             yield from self.flush()
 
-    def _collect(self, y: np.ndarray) -> None:
-        if len(y):
-            self._pending.append(y)
+    def _deliver(self) -> Iterator[Samples]:
+        """Push what waits through the resampler."""
+        x = np.concatenate([*self._waiting, np.zeros((0, self._n_channels), np.float32)])
+        self._waiting.clear()
+        if len(x) and self._resampler is not None:
+            yield from self._piece(self._resampler.feed(x.mean(1, keepdims=True) if self._spec.mono else x))
 
-    def _take(self, at_least: int) -> Iterator[Samples]:
-        n = sum(map(len, self._pending))
-        if n >= at_least:
+    def _piece(self, y: np.ndarray) -> Iterator[Samples]:
+        if len(y):
             time = self.clock
-            self._n_out += n
-            data = np.concatenate(self._pending)
-            self._pending.clear()
-            yield Samples(time, torch.from_numpy(data))
+            self._n_out += len(y)
+            yield Samples(time, torch.from_numpy(y))
 
 
 class Resampler:
