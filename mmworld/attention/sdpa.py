@@ -1,6 +1,6 @@
 """torch's scaled_dot_product_attention: everywhere, each packed segment on its own.
 
-On CPU a loop over the segments of a training batch takes half the time of padding them into one call, forward and
+On CPU a loop over the segments of a training batch takes half the time of one call on padded ones, forward and
 backward (benchmarks/attention.py), and no memory for padding.
 """
 
