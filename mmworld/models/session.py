@@ -228,11 +228,18 @@ class Session:
 
         Raises:
             CheckpointError: the file is damaged or not a session's.
+            ConfigError: the model lacks one of its modalities.
         """
         about = read_header(path).get("__metadata__", {}).get("session")
         if about is None:
             raise CheckpointError(f"{path}: holds no session")
-        values = json.loads(about) | load_safetensors(path)
+        try:
+            return cls._restored(world, json.loads(about) | load_safetensors(path))
+        except (KeyError, TypeError, ValueError) as e:
+            raise CheckpointError(f"{path}: not a whole session: {e}") from None
+
+    @classmethod
+    def _restored(cls, world: World, values: dict[str, Any]) -> Session:
         session = cls(world, modalities=values["modalities"])
         session.origin = values["origin"]
         session.context = snapshot.restore(session.context, values, "context")

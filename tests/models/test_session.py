@@ -18,7 +18,7 @@ from mmworld.generate.stop import Stop
 from mmworld.models.session import MAX_WAITING, Session
 from mmworld.models.world import Item
 from mmworld.types import Chunk
-from mmworld.weights.checkpoint import save_tensors
+from mmworld.weights.checkpoint import load_safetensors, save_tensors
 
 WORLD = toy_world(seed=5)
 STOP = Stop(5)
@@ -108,6 +108,16 @@ def test_a_checkpoint_is_no_session(tmp_path: Path) -> None:
     save_tensors({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match="holds no session"):
         Session.load(WORLD, tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("about", ["{", "[]", "{}", '{"modalities": 3, "origin": 0, "waiting": 0}'])
+def test_a_session_with_another_story(about: str, tmp_path: Path) -> None:
+    session = Session(WORLD, modalities=["audio"])
+    session.append(cut(stream("audio", 1.0), [33])[0])
+    session.save(tmp_path / "s.safetensors")
+    save_tensors(load_safetensors(tmp_path / "s.safetensors"), tmp_path / "t.safetensors", {"session": about})
+    with pytest.raises(CheckpointError, match="not a whole session"):
+        Session.load(WORLD, tmp_path / "t.safetensors")
 
 
 @torch.no_grad()
