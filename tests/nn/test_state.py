@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from masks import relative_error
 from safetensors.torch import load, save
@@ -54,7 +54,6 @@ def streams(draw: st.DrawFn) -> list[tuple[int, ...]]:
     return chunks
 
 
-@settings(max_examples=60)
 @given(streams(), st.none() | st.integers(1, 6), st.sampled_from(sorted(LIMITS, key=str)), st.booleans())
 def test_any_chunking_is_one_masked_pass(
     chunks: list[tuple[int, ...]], window: int | None, dtype: torch.dtype, grad: bool
@@ -68,7 +67,6 @@ def test_any_chunking_is_one_masked_pass(
     assert window is None or len(state.blocks) <= window
 
 
-@settings(max_examples=30)
 @given(streams(), st.integers(1, 6))
 def test_relative_biases_stream_too(chunks: list[tuple[int, ...]], window: int) -> None:
     blocks = sum(chunks, ())
@@ -77,7 +75,6 @@ def test_relative_biases_stream_too(chunks: list[tuple[int, ...]], window: int) 
     assert relative_error(chunked(model, x, chunks, KVState(window)), whole) < 1e-10
 
 
-@settings(max_examples=30)
 @given(streams(), st.integers(1, 4), st.integers(1, 3))
 def test_without_positions_sinks_are_those_of_the_mask(chunks: list[tuple[int, ...]], window: int, sinks: int) -> None:
     torch.manual_seed(0)
@@ -117,7 +114,6 @@ def turned(x: Tensor, position: Tensor) -> Tensor:
     return torch.cat((turned.real, turned.imag), dim=-1)
 
 
-@settings(max_examples=60)
 @given(streams(), st.integers(1, 5), st.integers(0, 3), st.booleans())
 def test_sinks_stand_right_before_the_window(
     chunks: list[tuple[int, ...]], window: int, sinks: int, grad: bool
