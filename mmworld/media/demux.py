@@ -97,11 +97,11 @@ class Demuxer:
         self._bases = {stream.index: stream.time_base for stream in streams}
         self._decoders = {stream.index: _decoder(stream, media.budget.pixels) for stream in streams}
         if start > 0 and media.seekable and name not in _NO_SEEK:
-            self._seek(start - PREROLL.get(name, 0.2))
+            self._seek(start - PREROLL[name] if name in PREROLL else max(start - 0.2, 0.0))
 
     def _seek(self, time: float) -> None:
         try:
-            self._opened.seek(self.clock.ticks(max(time, 0.0), Fraction(1, av.time_base)))
+            self._opened.seek(self.clock.ticks(time, Fraction(1, av.time_base)))
         except av.error.FFmpegError:
             self._media.counts["not seekable"] += 1
 

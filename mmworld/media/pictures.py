@@ -185,10 +185,15 @@ class Converter:
         self._background = background
         self._counts = counts
         self._geometry: tuple[int, int] | None = None
+        self._upright: dict[
+            int, tuple[int, bool]
+        ] = {}  # by rotation: to read a frame's matrix keeps it from being freed
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: Any) -> Tensor:
-        turn, flip = orientation(frame)
+        if frame.rotation not in self._upright:
+            self._upright[frame.rotation] = orientation(frame)
+        turn, flip = self._upright[frame.rotation]
         stored = frame.width, frame.height
         shown = stored[::-1] if turn % 2 else stored
         self._note(frame, shown)

@@ -122,6 +122,7 @@ def _decord(media: Media, times: list[float], convert: Converter) -> dict[float,
         raise UsageError("decord is not installed", hint="pip install 'mmworld[decord]'") from None
     if media.path is None:
         raise MediaError("backend", f"{media.name}: decord reads files only", hint="use backend='av'")
+    decord.logging.set_level(decord.logging.QUIET)
     try:
         video = decord.VideoReader(str(media.path), num_threads=probe.THREADS)
         shown = video.get_frame_timestamp(np.arange(len(video)))[:, 0]

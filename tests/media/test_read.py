@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import math
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import torch
-from clips import clip, number, sound_file, tone
+from clips import clip, number, rotated, sound_file, tone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +65,42 @@ def test_leaving_pictures_out_changes_none(codec, monkeypatch):
     without = list(frames(media, fps=7.3))
     assert [f.time for f in with_skips] == [f.time for f in without]
     assert all(torch.equal(a.data, b.data) for a, b in zip(with_skips, without, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [
+        ("mp4", "libx264"),
+        ("matroska", "libx264"),
+        ("mpegts", "libx264"),
+        ("avi", "mpeg4"),
+        ("webm", "libvpx-vp9"),
+        ("flv", "libx264"),
+    ],
+)
+def test_starting_later_gives_the_same_pictures(container, codec):
+    media = open_media(clip(200, codec=codec, container=container, options={"g": "45"}))
+    whole = {round(f.time, 4): number(f.data) for f in frames(media)}
+    for start in (0.03, 1.5, 2.99, 6.0):
+        late = {round(f.time, 4): number(f.data) for f in frames(media, start=start)}
+        assert late == {t: i for t, i in whole.items() if t >= start - 1e-6}
+    times = [6.5, 0.5, 3.0, 0.0]
+    assert [number(f.data) for f in frames_at(media, times)] == [
+        max(i for t, i in whole.items() if t <= max(at, min(whole)) + 1e-6) for at in times
+    ]
+
+
+def test_decoded_frames_are_let_go():
+    """None waits for the garbage collector: at 1080p each is 3 MB."""
+    gc.collect()
+    gc.disable()
+    try:
+        found = sum(1 for _ in frames(open_media(rotated(clip(90), 1)), size=16))
+        alive = sum(isinstance(o, av.VideoFrame) for o in gc.get_objects())
+    finally:
+        gc.enable()
+    assert found == 90
+    assert alive < 10
 
 
 def test_uniform_frames():
