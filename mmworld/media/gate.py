@@ -126,12 +126,12 @@ def open_media(
         return _raw(opened, input_format, budget)
     head = _head(opened)
     found = sniff(head, opened.name)
+    _check_head(head, opened.name, budget)
     if found.reader.startswith("mov"):
         opened = _with_index(opened, head, budget)
     media = Media(opened.name, found.kind, found, opened.path, opened.seekable, budget, _opened=opened)
     if found is ANIMATED_WEBP:
-        width, height = (1 + int.from_bytes(head[i : i + 3], "little") for i in (24, 27))
-        media.video = VideoInfo(0, "webp", width, height, None, "rgba")
+        media.video = VideoInfo(0, "webp", *_canvas(head), None, "rgba")
     return _probe(media) if found.kind in ("video", "audio") and found is not ANIMATED_WEBP else media
 
 
@@ -141,6 +141,25 @@ def _head(opened: Opened) -> bytes:
         return file.peek(PIPE_SNIFF_BYTES)
     with file:
         return file.read(SNIFF_BYTES)
+
+
+def _canvas(head: bytes) -> tuple[int, int]:
+    """Width and height that a GIF or an animated WebP declares; (0, 0) of anything else."""
+    if head.startswith(b"GIF8"):
+        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
+    if head[8:16] == b"WEBPVP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    return 0, 0
+
+
+def _check_head(head: bytes, name: str, budget: Budget) -> None:
+    """What the first bytes give away before a parser looks at them: a canvas, or ID3 tags, beyond the budget."""
+    width, height = _canvas(head)
+    if width * height > budget.pixels:
+        raise LimitError("pixels", f"{name}: {width}x{height}, the limit is {budget.pixels} pixels")
+    size = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+    if head.startswith(b"ID3") and size > budget.header_bytes:
+        raise LimitError("metadata", f"{name}: {size} bytes of tags, the limit is {budget.header_bytes}")
 
 
 def _with_index(opened: Opened, head: bytes, budget: Budget) -> Opened:

@@ -142,7 +142,7 @@ def _open_file_object(file: IO[bytes]) -> Opened:
     name = printable(str(getattr(file, "name", "<stream>")))
     if isinstance(file, io.TextIOBase):
         raise SourceError("text", f"{name}: opened as text", hint="open it in binary mode, or pass its .buffer")
-    if file.seekable():
+    if getattr(file, "seekable", bool)():
         return Opened(name, lambda: _file(_View(file)), seekable=True)
     stream = Replay(file)
     return Opened(name, lambda: _file(stream), seekable=False)
