@@ -45,7 +45,7 @@ class AudioStem(nn.Module):
         """Samples [K, S, C] of each stream to [N, D], frames / 8 tokens a block; channels are averaged."""
         weight = self.token.weight
         mono = torch.cat([p.mean(2) for p in parts]).to(weight.device, torch.float32)
-        x = ((log_mel(mono, n_mels=self.n_mels) + 4) / 4).to(weight.dtype)
+        x = ((log_mel(mono, n_mels=self.n_mels) + 6) / 5).to(weight.dtype)
         # Permuted so that the one channel has the strides of channels last.
         maps = self.net(self.first(x[..., None].permute(0, 3, 1, 2)) + self.band)[:, :, self.context // STRIDE :]
         maps = maps.permute(0, 2, 1, 3).flatten(2)

@@ -1,4 +1,4 @@
-"""Point clouds: a cloud, or sweeps in time, to at most sixteen tokens every 0.25 s."""
+"""Point clouds: a cloud, or sweeps in time, to at most seventeen tokens every 0.25 s."""
 
 from __future__ import annotations
 
@@ -29,25 +29,27 @@ class PointsConfig(EncoderConfig):
     Attributes:
         width: of the network over points.
         hop: seconds of a block.
-        n_centres: tokens of a block, at most.
+        n_centres: parts of a block, at most; a token stands for each, and one for the whole.
+        part_points: points for which a block has a part.
         max_points: points of a block that are used.
     """
 
     width: int = 64
     hop: float = 0.25
     n_centres: int = 16
+    part_points: int = 32
     max_points: int = 2048
 
     def __post_init__(self) -> None:
-        if self.hop <= 0 or self.n_centres < 1 or self.max_points < self.n_centres:
-            raise ValueError(f"hop must be > 0 and 1 <= n_centres <= max_points, got {self}")
+        if self.hop <= 0 or min(self.n_centres, self.part_points, self.max_points) < 1:
+            raise ValueError(f"hop must be > 0 and every number of points or parts >= 1, got {self}")
 
 
 class Points(nn.Module):
     """Point clouds, float32 [P, 3 to 11]: x y z (metres), r g b (0 to 1), normal, velocity (m/s), intensity.
 
     A chunk is one sweep, seen at its start; or several, with a twelfth column: seconds since the chunk's start.
-    A hop without points gives one token, so the clock goes on. A still cloud is a chunk whose end is its start.
+    A hop without points gives one token too, so the clock goes on. A still cloud is a chunk whose end is its start.
     """
 
     name = "points"
@@ -56,7 +58,8 @@ class Points(nn.Module):
     def __init__(self, config: PointsConfig = PointsConfig()) -> None:  # noqa: B008 (frozen)
         super().__init__()
         c = self.config = config
-        self.encoder = BlockEncoder(Sweeps(c.hop), PointStem(c.dim, c.width, c.n_centres, c.max_points), c)
+        stem = PointStem(c.dim, c.width, c.n_centres, c.part_points, c.max_points)
+        self.encoder = BlockEncoder(Sweeps(c.hop), stem, c)
         self.dim, self.hop = c.dim, c.hop
 
     def open(self, source: Source | Media, *, start: float = 0.0, end: float | None = None) -> Iterator[Chunk]:

@@ -15,7 +15,7 @@ from mmworld.types import Chunk
 COLUMNS = ("x", "y", "z", "red", "green", "blue", "nx", "ny", "nz", "velocity", "intensity")
 MAX_POINTS = 1 << 22
 """Points held for one block."""
-MAX_BLOCKS = 1 << 16
+MAX_BLOCKS = 1 << 12
 """Blocks one chunk may complete."""
 SLACK = 1e-5
 """Part of a hop by which a sweep may come early: times are rounded."""

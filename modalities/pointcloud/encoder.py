@@ -10,44 +10,49 @@ from torch import Tensor, nn
 from mmworld.modalities.pointcloud.blocks import PointBlocks
 from mmworld.nn.segment import segment_max, segment_mean
 
-FEATURES, CENTRE_FEATURES = 20, 8
+FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
+WAVES = 1 + 2 * len(FREQUENCIES)
+FEATURES, AROUND, MOMENTS = 20, 8, 4 * 12 + 2
 LARGEST = 1e5
 """Metres; what lies farther is taken to lie there."""
 
 
 class PointStem(nn.Module):
-    """Points of blocks to at most `n_centres` tokens a block; one without points gives one token, that of nothing.
+    """Points of blocks to tokens: one for a block as a whole, and one for each of its parts.
 
-    Farthest-point sampling picks the centres, every point goes to its nearest, and the points of a part go through a
-    shared network to their maximum and mean (PointNet, Qi et al. 2017; PointNet++, Qi et al. 2017, section 3.2).
+    Farthest-point sampling picks the centres of the parts, every point goes to its nearest, and the points of a part go
+    through a shared network to their maximum and mean (PointNet, Qi et al. 2017; PointNet++, Qi et al. 2017, section
+    3.2). The whole is seen by the same network, and by the mean, spread and extremes of what the points carry.
 
     Args:
         dim: width D of a token.
         width: of the network over points.
-        n_centres: tokens of a block.
+        n_centres: parts of a block, at most.
+        part_points: a block has a part for so many points.
         max_points: points of a block that are used, evenly spaced in their order.
     """
 
-    def __init__(self, dim: int, width: int, n_centres: int, max_points: int) -> None:
+    def __init__(self, dim: int, width: int, n_centres: int, part_points: int, max_points: int) -> None:
         super().__init__()
-        self.n_centres, self.max_points = n_centres, max_points
+        self.n_centres, self.part_points, self.max_points = n_centres, part_points, max_points
         self.point = nn.Sequential(nn.Linear(FEATURES, width), nn.ReLU(), nn.Linear(width, 2 * width), nn.ReLU())
-        self.token = nn.Sequential(nn.Linear(4 * width + CENTRE_FEATURES, dim), nn.GELU(), nn.Linear(dim, dim))
-        self.nothing = nn.Parameter(torch.randn(dim) * 0.02)
+        self.part = nn.Sequential(nn.Linear(4 * width + AROUND * WAVES, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.whole = nn.Sequential(nn.Linear(4 * width + MOMENTS * WAVES, dim), nn.GELU(), nn.Linear(dim, dim))
 
     def forward(self, parts: Sequence[PointBlocks]) -> tuple[Tensor, tuple[int, ...]]:
-        """Blocks of each stream to tokens [N, D]."""
-        weight = self.nothing
+        """Blocks of each stream to tokens [N, D]; a block without points gives one."""
+        weight = next(self.parameters())
         points, block, n = self._join(parts, weight.device)
-        xyz = points[:, :3]
-        centre, cell = part(xyz, block, n, self.n_centres)
-        count = torch.bincount(cell, minlength=n * self.n_centres).float()
-        seen, around = features(points, block, n, centre, cell, count)
+        centre, cell = part(points[:, :3], block, n, self.n_centres, self.part_points)
+        count = torch.bincount(cell, minlength=n * self.n_centres)
+        seen, around = features(points, block, n, centre, cell, count.float())
         h = self.point(seen.to(weight.dtype))
-        pooled = torch.cat((segment_max(h, cell, len(count)), segment_mean(h, cell, len(count))), dim=1)
+        most, mean = segment_max(h, cell, len(count)), segment_mean(h, cell, len(count))
         used = count > 0
-        tokens = self.token(torch.cat((pooled, around.to(weight.dtype)), dim=1)[used])
-        return self._with_nothing(tokens, used.unflatten(0, (n, -1)))
+        tokens = self.part(torch.cat((most[used], mean[used], waves(around[used]).to(weight.dtype)), dim=1))
+        of_all = segment_max(h, block, n), segment_mean(h, block, n), waves(moments(points, block, n)).to(weight.dtype)
+        whole = self.whole(torch.cat(of_all, dim=1))
+        return self._interleave(whole, tokens, used.unflatten(0, (n, -1)))
 
     def _join(self, parts: Sequence[PointBlocks], device: torch.device) -> tuple[Tensor, Tensor, int]:
         """Points with their phase [P, 12], at most max_points a block, and the block of each."""
@@ -66,19 +71,16 @@ class PointStem(nn.Module):
         points = points.nan_to_num().clamp(-LARGEST, LARGEST)
         return points.to(device, torch.float32), block.to(device), first[-1]
 
-    def _with_nothing(self, tokens: Tensor, used: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """The tokens of used cells [n, n_centres], and one for each block that has none."""
-        empty = ~used.any(1)
-        sizes = tuple((used.sum(1) + empty).tolist())
-        if not bool(empty.any()):
-            return tokens, sizes
-        shown = torch.cat((used, empty[:, None]), dim=1)
-        out = self.nothing.repeat(int(shown.sum()), 1)
-        is_cell = torch.cat((used, torch.zeros_like(empty)[:, None]), dim=1)[shown]
-        return out.index_put((is_cell.nonzero()[:, 0],), tokens), sizes
+    @staticmethod
+    def _interleave(whole: Tensor, tokens: Tensor, used: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Of each block its whole [n, D], then the tokens of its used cells [n, n_centres]."""
+        n_parts = used.sum(1)
+        owner = torch.arange(len(whole), device=whole.device)
+        order = torch.cat((owner, owner.repeat_interleave(n_parts))).argsort(stable=True)
+        return torch.cat((whole, tokens))[order], tuple((n_parts + 1).tolist())
 
 
-def part(xyz: Tensor, block: Tensor, n: int, n_centres: int) -> tuple[Tensor, Tensor]:
+def part(xyz: Tensor, block: Tensor, n: int, n_centres: int, part_points: int) -> tuple[Tensor, Tensor]:
     """Farthest-point centres of each block, and the cell each point falls in.
 
     Ties go to the earlier point and the earlier centre, and distances are computed term by term, so a block is parted
@@ -87,10 +89,11 @@ def part(xyz: Tensor, block: Tensor, n: int, n_centres: int) -> tuple[Tensor, Te
     Args:
         xyz: float32 [P, 3].
         block: int64 [P], ascending, below n.
+        n_centres: most centres of a block; it has one for every part_points points, or fewer if they coincide.
 
     Returns:
-        Centres [n * n_centres, 3], repeated where a block has fewer distinct points, and cells int64 [P]: block *
-        n_centres + the nearest centre.
+        Centres [n * n_centres, 3], those beyond a block's own without points, and cells int64 [P]: block * n_centres +
+        the nearest centre.
     """
     count = torch.bincount(block, minlength=n)
     rank = torch.arange(len(block), device=block.device) - (count.cumsum(0) - count)[block]
@@ -106,8 +109,9 @@ def part(xyz: Tensor, block: Tensor, n: int, n_centres: int) -> tuple[Tensor, Te
         centre = padded.gather(2, pick[None, :, None].expand(3, n, 1))
         x, y, z = (padded - centre).square()
         distance = x + y + z
-        cell = torch.where(distance < nearest, i, cell)
-        nearest = torch.minimum(nearest, distance)
+        closer = (distance < nearest) & (i * part_points < count)[:, None]
+        cell = torch.where(closer, i, cell)
+        nearest = torch.where(closer, distance, nearest)
         centres.append(centre)
         pick = nearest.argmax(1)
     return torch.cat(centres, dim=2).permute(1, 2, 0).flatten(0, 1), block * n_centres + cell[block, rank]
@@ -116,7 +120,7 @@ def part(xyz: Tensor, block: Tensor, n: int, n_centres: int) -> tuple[Tensor, Te
 def features(
     points: Tensor, block: Tensor, n: int, centre: Tensor, cell: Tensor, count: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What the networks see of points [P, 12] and of cells: [P, FEATURES] and [cells, CENTRE_FEATURES]."""
+    """What the networks see of points [P, 12] and of cells: [P, FEATURES] and [cells, AROUND]."""
     xyz, colour_normal = points[:, :3], points[:, 3:9]
     middle = segment_mean(xyz, block, n)
     spread = segment_mean((xyz - middle[block]).square().sum(1, keepdim=True), block, n)
@@ -143,3 +147,23 @@ def features(
         ((centre - middle[owner]) / scale[owner], centre.asinh(), count[:, None].log1p() / 8, share), dim=1
     )
     return seen, around
+
+
+def moments(points: Tensor, block: Tensor, n: int) -> Tensor:
+    """Mean, spread, least and most of what the points of each block carry, and their number: [n, MOMENTS]."""
+    values = torch.cat((points[:, :9], points[:, 9:10].asinh(), points[:, 10:11].asinh(), points[:, 11:]), dim=1)
+    values = torch.cat((values[:, :3].asinh(), values[:, 3:]), dim=1)
+    mean = segment_mean(values, block, n)
+    spread = segment_mean((values - mean[block]).square(), block, n).sqrt()
+    count = torch.bincount(block, minlength=n).float()[:, None]
+    least, most = -segment_max(-values, block, n), segment_max(values, block, n)
+    return torch.cat((mean, spread, least, most, count.log1p() / 8, (count == 0).float()), dim=1)
+
+
+def waves(x: Tensor) -> Tensor:
+    """Numbers [N, F] beside their sines and cosines [N, F * WAVES], so that small differences count at once.
+
+    Gorishniy et al. 2022, "On embeddings for numerical features in tabular deep learning", equation 3.
+    """
+    phase = torch.cat([2 * torch.pi * f * x for f in FREQUENCIES], dim=1)
+    return torch.cat((x, phase.sin(), phase.cos()), dim=1)
