@@ -32,7 +32,7 @@ check: $(READY)  ## lint, types and layers
 	$(BIN)/lint-imports
 
 fuzz: $(READY)  ## N mutated files for every parser
-	$(BIN)/python tests/media/fuzz.py $(N)
+	$(BIN)/python -m tests.fuzz --n $(N)
 
 lock: $(READY)  ## resolve requirements.lock anew
 	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --extra dev --constraint scripts/pins.txt --universal \

@@ -22,7 +22,7 @@ class Budget:
         data_bytes: of a `data:` address after decoding.
         header_bytes: metadata and index of a container.
         errors: broken packets before decoding stops.
-        points: of one cloud.
+        points: kept of one cloud; a larger one is thinned as it is read.
     """
 
     pixels: int = 8192 * 4352
@@ -40,4 +40,4 @@ class Budget:
     channels: int = 32
     rates: tuple[int, int] = (4_000, 384_000)
     errors: int = 10_000
-    points: int = 50_000_000
+    points: int = 2_000_000

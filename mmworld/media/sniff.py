@@ -69,7 +69,7 @@ _MAGIC: list[tuple[bytes, Format]] = [
 ]
 _BY_NAME = {  # plain text and headless records have no magic; each is held to its own strict reader
     ".xyz": Format("XYZ points", "pointcloud", "xyz"),
-    ".pts": Format("XYZ points", "pointcloud", "xyz"),
+    **dict.fromkeys((".xyzn", ".xyzrgb", ".xyzi", ".pts"), Format("XYZ points", "pointcloud", "xyz")),
     ".off": Format("OFF", "pointcloud", "off"),
     ".obj": Format("OBJ", "pointcloud", "obj"),
     ".pcd": Format("PCD", "pointcloud", "pcd"),
@@ -77,7 +77,7 @@ _BY_NAME = {  # plain text and headless records have no magic; each is held to i
     ".npz": Format("NPZ", "pointcloud", "npz"),
     ".csv": Format("CSV", "sensor", "csv"),
     ".tsv": Format("CSV", "sensor", "csv"),
-    ".jsonl": Format("JSON lines", "sensor", "jsonl"),
+    **dict.fromkeys((".jsonl", ".ndjson"), Format("JSON lines", "sensor", "jsonl")),
 }
 _REFUSED: list[tuple[bytes, str]] = [
     (b"#EXTM3U", "an HLS playlist"),
@@ -103,6 +103,7 @@ _REFUSED: list[tuple[bytes, str]] = [
     (b"7z\xbc\xaf", "a 7z archive"),
     (b"Rar!", "a RAR archive"),
 ]
+_CONVERTED = {b"glTF": "a glTF scene", b"LASF": "a LAS cloud", b"Kaydara": "an FBX scene", b"ASTM-E57": "an E57 cloud"}
 _PICTURE_NAMES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 _STREAM_NAMES = {
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".wmv"),
@@ -124,6 +125,9 @@ def sniff(head: bytes, name: str) -> Format:
     for magic, words in _REFUSED:
         if head.startswith(magic) or text[: len(magic)].lower() == magic.lower():
             raise MediaError("format", f"{name}: format not allowed, it looks like {words}")
+    for magic, words in _CONVERTED.items():
+        if head.startswith(magic):
+            raise MediaError("format", f"{name}: {words} is not read", hint="convert it to PLY")
     found = _known(head) or _BY_NAME.get(suffix) or (_MP3 if _mpeg_audio(head, anywhere=suffix == ".mp3") else None)
     if found is None:
         raise MediaError("format", f"{name}: format not allowed, it looks like {_looks_like(head)}")

@@ -220,3 +220,9 @@ def test_every_listed_sound_format_is_recognised(container, codec, words):
     media = open_media(sound_file(tone(0.5, rate), rate, codec=codec, container=container))
     assert words in media.format.words
     assert media.kind == "audio"
+
+
+@pytest.mark.parametrize(("head", "words"), [(b"glTF\2\0\0\0", "glTF"), (b"LASF\0\0", "LAS"), (b"Kaydara FBX", "FBX")])
+def test_p12_scenes_and_scans_in_other_formats_name_the_cure(head: bytes, words: str) -> None:
+    with pytest.raises(MediaError, match=rf"{words}.*PLY"):
+        open_media(head * 20)

@@ -92,12 +92,13 @@ def read_file(file: IO[bytes], name: str, *, max_points: int = MAX_POINTS) -> Cl
     return collect(scan_file(seekable(file, name), name), name, max_points)
 
 
-def read_cloud(source: Source | Media, *, max_points: int = MAX_POINTS) -> Cloud:
+def read_cloud(source: Source | Media, *, max_points: int | None = None) -> Cloud:
     """Read a point cloud or mesh.
 
     Args:
         source: what the media gate opens, or what it has opened.
-        max_points: a larger cloud is thinned, as it is read, by a voxel grid whose edge doubles until it fits.
+        max_points: a larger cloud is thinned, as it is read, by a voxel grid whose edge doubles until it fits;
+            None is the budget's number.
 
     Raises:
         MediaError: "empty", "format", "truncated", "index" (a face names a point that is not there) or "limit".
@@ -106,7 +107,7 @@ def read_cloud(source: Source | Media, *, max_points: int = MAX_POINTS) -> Cloud
 
     media = source if isinstance(source, Media) else open_media(source)
     with media.open() as file:
-        cloud = read_file(file, media.name, max_points=max_points)
+        cloud = read_file(file, media.name, max_points=max_points or media.budget.points)
     if cloud.dropped:
         media.counts["points without a finite place"] += cloud.dropped
     if cloud.voxel:
