@@ -163,7 +163,10 @@ class World(nn.Module):
         Raises:
             ConfigError: a chunk's modality has no adapter here.
         """
-        packed = self.pack([i.chunks for i in items], [i.ids[:-1] for i in items])
+        return self.predict(self.pack([i.chunks for i in items], [i.ids[:-1] for i in items]))
+
+    def predict(self, packed: Packed) -> Tensor:
+        """Scores of the id after each text token of a packed row [T, V]."""
         x = self.backbone(packed.x[None], packed.mask)[0]
         return self.logits(x[packed.text])
 

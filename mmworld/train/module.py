@@ -7,17 +7,17 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmworld.errors import ResourceError
-from mmworld.models.world import World
+from mmworld.models.world import Item, Packed, World
 from mmworld.train import checkpoint
 from mmworld.train.batches import Example
 from mmworld.train.recipe import Recipe
@@ -39,8 +39,9 @@ class Captioning(LightningModule):
         self.automatic_optimization = False
         self.world, self.recipe, self.stop = world, recipe, stop
         self.done = 0
+        self.words = Words(recipe.world.backbone.dim, recipe.world.vocab)
         self.average = {k: v.detach().clone() for k, v in world.named_parameters()}
-        self.optimizer = _optimizer(world, recipe)
+        self.optimizer = _optimizer(self, recipe)
         self.journal = Journal(Path(recipe.out) / "log.jsonl")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -57,11 +58,11 @@ class Captioning(LightningModule):
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * schedule(self.done, self.recipe.warmup, self.recipe.steps)
         started = time.perf_counter()
-        each, weights = losses(self.world, batch, self.recipe.label_smoothing)
+        each, words, weights = losses(self.world, self.words, batch, self.recipe.label_smoothing)
         forward = time.perf_counter()
         self.optimizer.zero_grad()
-        self.manual_backward((each * weights).sum() / weights.sum())
-        norm = torch.nn.utils.clip_grad_norm_(self.world.parameters(), self.recipe.clip)
+        self.manual_backward((each * weights).sum() / weights.sum() + self.recipe.words * words.mean())
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.recipe.clip)
         if torch.isfinite(norm) and torch.isfinite(each).all():
             self.optimizer.step()
             self._follow()
@@ -80,9 +81,9 @@ class Captioning(LightningModule):
             self.trainer.should_stop = True
 
     def save(self) -> None:
-        names = {p: n for n, p in self.world.named_parameters()}
+        names = {p: n for n, p in self.named_parameters()}
         tensors = checkpoint.flatten(
-            model=dict(self.world.named_parameters()),
+            model=dict(self.named_parameters()),
             average=self.average,
             optimizer=checkpoint.optimizer_tensors(self.optimizer, names),
         )
@@ -94,10 +95,11 @@ class Captioning(LightningModule):
             return
         self.done, tensors = held
         with torch.no_grad():
-            for name, parameter in self.world.named_parameters():
+            for name, parameter in self.named_parameters():
                 parameter.copy_(tensors[f"model/{name}"])
-                self.average[name].copy_(tensors[f"average/{name}"])
-        names = {p: n for n, p in self.world.named_parameters()}
+            for name, average in self.average.items():
+                average.copy_(tensors[f"average/{name}"])
+        names = {p: n for n, p in self.named_parameters()}
         checkpoint.restore_optimizer(self.optimizer, names, checkpoint.group(tensors, "optimizer"))
         log.info("going on from step %d", self.done)
 
@@ -115,13 +117,40 @@ class Captioning(LightningModule):
         log.warning("%s; the batch is skipped", message)
 
 
-def losses(world: World, batch: list[Example], smoothing: float) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of each example's tokens [len(batch)], and its weight: the root of their number."""
+class Words(nn.Module):
+    """The words of a caption, told from the mean of what the backbone is shown of an item; in training only.
+
+    It gives the encoders a gradient from the first step, when the backbone does not look at them yet (bag of words:
+    Joulin et al. 2016, section 3.2).
+    """
+
+    def __init__(self, dim: int, vocab: int) -> None:
+        super().__init__()
+        self.norm, self.score = nn.LayerNorm(dim), nn.Linear(dim, vocab)
+
+    def forward(self, packed: Packed, items: Sequence[Item]) -> Tensor:
+        """Cross-entropy of each item [len(items)] against its words in equal parts; 0 where nothing is perceived."""
+        x, lengths = packed.x, torch.tensor(packed.lengths, device=packed.x.device)
+        owner = torch.arange(len(items), device=x.device).repeat_interleave(lengths)
+        seen = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        seen[packed.text] = False
+        count = torch.bincount(owner[seen], minlength=len(items))
+        mean = x.new_zeros(len(items), x.shape[1]).index_add(0, owner[seen], x[seen]) / count.clamp(min=1)[:, None]
+        log_p = self.score(self.norm(mean)).log_softmax(-1)
+        said = [sorted(set(i.ids[i.loss_from : -1])) for i in items]
+        each = [-row[ids].mean() for row, ids in zip(log_p, said, strict=True)]
+        return torch.stack(each) * (count > 0)
+
+
+def losses(world: World, words: Words, batch: Sequence[Example], smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each example: mean cross-entropy of its tokens, that of its words, and its weight, the root of its length."""
     items = [e.item for e in batch]
-    token = F.cross_entropy(world(items), world.targets(items), reduction="none", label_smoothing=smoothing)
+    packed = world.pack([i.chunks for i in items], [i.ids[:-1] for i in items])
+    token = F.cross_entropy(world.predict(packed), world.targets(items), reduction="none", label_smoothing=smoothing)
     lengths = torch.tensor([len(i.ids) - 1 for i in items], device=token.device)
     owner = torch.arange(len(items), device=token.device).repeat_interleave(lengths)
-    return token.new_zeros(len(items)).index_add(0, owner, token) / lengths, lengths.sqrt()
+    mean = token.new_zeros(len(items)).index_add(0, owner, token) / lengths
+    return mean, words(packed, items), lengths.sqrt()
 
 
 def schedule(step: int, warmup: int, steps: int) -> float:
@@ -131,9 +160,9 @@ def schedule(step: int, warmup: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
-def _optimizer(world: World, recipe: Recipe) -> torch.optim.Optimizer:
-    matrices = [p for p in world.parameters() if p.ndim > 1]
-    others = [p for p in world.parameters() if p.ndim <= 1]
+def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    matrices = [p for p in module.parameters() if p.ndim > 1]
+    others = [p for p in module.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
 

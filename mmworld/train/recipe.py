@@ -21,6 +21,7 @@ class Recipe:
         batch: items a step.
         learning_rate: its peak; it rises over `warmup` steps and falls to nothing as a cosine.
         label_smoothing: share of the target that is spread over the vocabulary.
+        words: weight of the loss of the words a caption has (see mmworld.train.module.Words).
         clip: largest norm of the gradient.
         ema: decay of the moving average of the weights, which is what is kept.
         threads: of torch.
@@ -42,6 +43,7 @@ class Recipe:
     warmup: int = 500
     weight_decay: float = 0.05
     label_smoothing: float = 0.05
+    words: float = 0.5
     clip: float = 1.0
     ema: float = 0.999
     threads: int = 2
