@@ -24,8 +24,8 @@ def activities(say: Say, store: Store) -> list[Score]:
     """RadHAR: each recording in windows of 2 s, side by side; the caption names what the person does."""
     clips, true = [], []
     for i, (sentence,) in enumerate(store.captions):
-        for start in np.arange(0, store[i][-1, 0] - RADAR_SECONDS, RADAR_SECONDS):
-            clips.append((sweeps(window(store[i], float(start), RADAR_SECONDS)),))
+        for k in range(int(store[i][-1, 0] / RADAR_SECONDS)):
+            clips.append((sweeps(window(store[i], k * RADAR_SECONDS, RADAR_SECONDS)),))
             true.append(sentence)
     right = [names(said, t, real.MOTIONS.values()) for said, t in zip(say(clips), true, strict=True)]
     return [share("radhar", "activity named", right, 0.94, {"chance": 1 / len(real.MOTIONS)})]
