@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+SCHEMA_VERSION = 1
+"""Of every JSON that the command line writes."""
+
 
 def shown(text: str, limit: int = 400) -> str:
     """`text` on one line, safe for any terminal: control characters and undecodable bytes escaped, cut to `limit`."""
@@ -89,3 +92,8 @@ class Progress:
         ) as self._bar:
             yield
         self._bar = None
+
+
+def report(text: str, document: dict[str, Any], *, as_json: bool) -> None:
+    """A verb's result on stdout: text for people, or one JSON document."""
+    print(json.dumps({"schema_version": SCHEMA_VERSION, **document}) if as_json else text)

@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmworld.cli.console import SCHEMA_VERSION
 from mmworld.types import Caption
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)

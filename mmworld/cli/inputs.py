@@ -25,15 +25,19 @@ VIDEO = (
 )
 AUDIO = (".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wma", ".aif", ".aiff")
 IMAGE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
-POINTS = (".ply", ".pcd", ".xyz", ".off", ".obj", ".bin")
-SENSOR = (".csv", ".npy", ".jsonl")
+POINTS = (".ply", ".pcd", ".xyz", ".off", ".obj", ".bin", ".npz")
+SENSOR = (".csv", ".tsv", ".npy", ".jsonl", ".ndjson")
 SUFFIXES = frozenset(VIDEO + AUDIO + IMAGE + POINTS + SENSOR)
 """What is taken from a folder; a file that is named is taken whatever it is called."""
 
 
-def expand(names: Iterable[str]) -> list[str]:
-    """The inputs in order: a literal name first, then a folder's files, then a pattern's, then the name as it is."""
-    return [found for name in names for found in _expand(name)]
+def expand(names: Iterable[str], *, whole_folders: bool = False) -> list[str]:
+    """The inputs in order: a file of that very name, else a folder's files, else a pattern's, else the name as it is.
+
+    Args:
+        whole_folders: a folder is one input.
+    """
+    return [found for name in names for found in _expand(name, whole_folders)]
 
 
 def is_address(name: str) -> bool:
@@ -51,10 +55,11 @@ def base(name: str) -> str:
     return os.path.basename(path.rstrip("/")) or "input"
 
 
-def _expand(name: str) -> Iterator[str]:
-    if is_address(name) or (os.path.lexists(name) and not os.path.isdir(name)):
+def _expand(name: str, whole_folders: bool) -> Iterator[str]:
+    folder = os.path.isdir(name)
+    if is_address(name) or (os.path.lexists(name) and (whole_folders or not folder)):
         yield name
-    elif os.path.isdir(name):
+    elif folder:
         files = [entry.path for entry in os.scandir(name) if _is_media(entry)]
         yield from sorted(files, key=_natural) or [name]
     else:

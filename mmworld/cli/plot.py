@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmworld.cli import spans
 from mmworld.cli.formats import clock
 from mmworld.cli.spans import FAINT, INK, INNER, LEFT, PAPER, WIDTH, Lane, label
-from mmworld.cli.timeline import Array, Timeline
+from mmworld.cli.timeline import WINDOW, Array, Timeline
 from mmworld.cli.transcript import replacing
 from mmworld.types import Caption
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GAP, TITLE, AXIS = 0.12, 0.7, 0.42
 """Inches: between lanes, of the title, of the axis below."""
@@ -26,6 +29,13 @@ def draw(timeline: Timeline, captions: Sequence[Caption], path: Path, *, title: 
     Raises:
         ResourceError: the file cannot be written.
     """
+    figure = compose(timeline, captions, title)
+    with replacing(path) as part:
+        figure.savefig(part, format=path.suffix[1:].lower())
+
+
+def compose(timeline: Timeline, captions: Sequence[Caption], title: str = "") -> Figure:
+    """The picture as a matplotlib Figure."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -47,8 +57,7 @@ def draw(timeline: Timeline, captions: Sequence[Caption], path: Path, *, title: 
         _style(axes, start, end, axis=i == len(lanes) - 1 and not still)
         top -= h + GAP
     spans.write_listing(figure, listing, top - AXIS, height)
-    with replacing(path) as part:
-        figure.savefig(part, format=path.suffix[1:] or "png")
+    return figure
 
 
 def _extent(timeline: Timeline, captions: Sequence[Caption]) -> tuple[float, float]:
@@ -116,6 +125,7 @@ def _spectrum(axes: Any, timeline: Timeline) -> None:
     decibels = 10 * np.log10(power.T + 1e-10)
     top = float(decibels.max(initial=-100.0))
     edges = np.append(times - timeline.spectrum.step / 2, timeline.end)
+    edges[0] -= WINDOW / timeline.rate / 2
     bands = np.arange(len(decibels) + 1)
     axes.pcolormesh(edges, bands, decibels, cmap="magma", vmin=top - 70, vmax=top, rasterized=True)
 

@@ -13,18 +13,20 @@ from mmworld.errors import UsageError
 
 MAX_STEM = 200
 """Bytes: the longest stem that leaves room for an extension and .part in a 255-byte file name."""
+PICTURES = (".png", ".svg", ".pdf")
 FIELDS = ("stem", "ext", "name", "index")
 
 Targets = dict[str, Path | None]
 """Format name to path; None is standard output. "live" is the format of a terminal."""
 
 
-def plan(inputs: Sequence[str], formats: Sequence[str], output: str | None) -> list[Targets]:
+def plan(inputs: Sequence[str], formats: Sequence[str], output: str | None, plot: str | None = None) -> list[Targets]:
     """The targets of each input.
 
     Args:
         formats: as asked for, perhaps none.
         output: a folder, a file name, a template of {stem} {ext} {name} {index}, "-" or None for standard output.
+        plot: a file name or template for pictures; it becomes the target "plot".
 
     Raises:
         UsageError: two outputs would have one name; a format that cannot be mixed on standard output; an unknown field.
@@ -32,14 +34,14 @@ def plan(inputs: Sequence[str], formats: Sequence[str], output: str | None) -> l
     if output is None and len(formats) > 1:
         output = "."
     if output in (None, "-"):
-        return [_stdout(inputs, formats) for _ in inputs]
-    assert output is not None
-    suffix = Path(output).suffix[1:]
-    if not formats:
-        formats = [suffix if suffix in FORMATS else "txt"]
-    if "{" not in output and (suffix not in FORMATS or os.path.isdir(output)):
-        output = os.path.join(output.replace("{", "{{"), "{stem}.{ext}")
-    planned: list[Targets] = [{f: Path(_fill(output, name, f, i)) for f in formats} for i, name in enumerate(inputs)]
+        planned = [_stdout(inputs, formats) for _ in inputs]
+    else:
+        planned = _files(inputs, formats, str(output))
+    if plot is not None:
+        if Path(plot).suffix.lower() not in PICTURES:
+            raise UsageError(f"--plot {plot!r} names no picture", hint=f"one of {', '.join(PICTURES)}")
+        for i, (name, targets) in enumerate(zip(inputs, planned, strict=True)):
+            targets["plot"] = Path(_fill(plot, name, "png", i))
     _check_distinct(inputs, planned)
     return planned
 
@@ -47,6 +49,15 @@ def plan(inputs: Sequence[str], formats: Sequence[str], output: str | None) -> l
 def existing(targets: Targets) -> list[Path]:
     """Those of the targets that are there already."""
     return [path for path in targets.values() if path is not None and os.path.lexists(path)]
+
+
+def _files(inputs: Sequence[str], formats: Sequence[str], output: str) -> list[Targets]:
+    suffix = Path(output).suffix[1:]
+    if not formats:
+        formats = [suffix if suffix in FORMATS else "txt"]
+    if "{" not in output and (suffix not in FORMATS or os.path.isdir(output)):
+        output = os.path.join(output, "{stem}.{ext}")
+    return [{f: Path(_fill(output, name, f, i)) for f in formats} for i, name in enumerate(inputs)]
 
 
 def _stdout(inputs: Sequence[str], formats: Sequence[str]) -> Targets:

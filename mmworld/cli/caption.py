@@ -1,0 +1,134 @@
+"""mmworld caption: text appears while the input is still being read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mmworld.cli import targets
+from mmworld.cli.flags import count, positive, seconds
+from mmworld.cli.formats import FORMATS
+from mmworld.cli.inputs import expand
+from mmworld.errors import UsageError
+
+LIMITS = ("pixels", "frames", "seconds", "bytes", "points", "channels")
+"""The limits of the media gate that have a flag: --limit-pixels and so on."""
+SWITCH: Any = {"action": argparse.BooleanOptionalAction, "default": False}
+
+
+class OneOf(argparse.Action):
+    """One of --every, --on-change and --at-end: the last one given holds."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        namespace.every, namespace.on_change, namespace.at_end = None, False, False
+        setattr(namespace, self.dest, True if self.nargs == 0 else values)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `mmworld caption`."""
+    parser.add_argument("input", nargs="*", metavar="INPUT", help="file, folder, pattern, data: address, - for stdin")
+    add_speech(parser)
+    add_reading(parser)
+    add_writing(parser)
+
+
+def add_speech(parser: argparse.ArgumentParser) -> None:
+    """The flags that say when to speak, and with what model."""
+    when = parser.add_argument_group("when to speak")
+    when.add_argument("--every", type=positive, metavar="S", action=OneOf, help="a caption every S seconds (default 5)")
+    when.add_argument("--on-change", nargs=0, default=False, action=OneOf, help="when what is seen or heard changes")
+    when.add_argument("--at-end", nargs=0, default=False, action=OneOf, help="once, of the whole input")
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", default="nano", metavar="M", help="a name from `mmworld models`, or a folder (nano)")
+    model.add_argument("--device", type=_device, default="auto", metavar="D", help="auto, cpu, cuda or cuda:N")
+    model.add_argument("--threads", type=count, metavar="N", help="CPU threads")
+    model.add_argument("--prompt", default="", metavar="TEXT", help="how each caption begins")
+    model.add_argument("--seed", type=int, default=0, metavar="N", help="recorded, and set before the first input")
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """The flags of what is read."""
+    group = parser.add_argument_group("what is read")
+    group.add_argument("--start", type=seconds, metavar="TIME", help="begin here: seconds or HH:MM:SS.mmm")
+    group.add_argument("--end", type=seconds, metavar="TIME", help="stop here")
+    group.add_argument("--fps", type=positive, metavar="N", help="frames a second that the model sees")
+    group.add_argument("--input-format", metavar="F", help="raw sound without a header: s16le:16000:1")
+    group.add_argument("--sweeps", **SWITCH, help="take a folder of clouds as one stream of sweeps")
+    group.add_argument("--allow-url", **SWITCH, help="fetch https: inputs")
+    group.add_argument("--offline", **SWITCH, help="open no socket")
+    for name in LIMITS:
+        group.add_argument(f"--limit-{name}", type=count, metavar="N", help=f"refuse an input of more {name}")
+
+
+def add_writing(parser: argparse.ArgumentParser) -> None:
+    """The flags of what is written."""
+    group = parser.add_argument_group("what is written")
+    group.add_argument("-f", "--output-format", type=_formats, metavar="F", help=f"of {', '.join(FORMATS)}, all")
+    group.add_argument("-o", "--output-dir", metavar="DIR", help="a folder, a file, or a template: {stem}.{ext}")
+    group.add_argument("--plot", metavar="FILE", help="draw a timeline (png, svg, pdf); {stem} for several inputs")
+    group.add_argument("--overwrite", **SWITCH, help="replace outputs that are there")
+    group.add_argument("--skip-existing", **SWITCH, help="leave out inputs whose outputs are there")
+    group.add_argument("--json", **SWITCH, help="the same as -f json")
+    group.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="on stderr")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Caption every input; 0, 3 if some failed or were salvaged, 4 if all failed."""
+    from mmworld.cli.work import Work
+
+    if not args.input:
+        raise UsageError("no INPUT", hint="a file, a folder, a pattern, or - for standard input")
+    if args.end is not None and args.end <= (args.start or 0.0):
+        raise UsageError(f"--end {args.end:g} is not after --start {args.start or 0:g}")
+    inputs = expand(args.input, whole_folders=args.sweeps)
+    if inputs.count("-") > 1:
+        raise UsageError("standard input can be read only once")
+    planned = _planned(args, inputs)
+    if args.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        args.allow_url = False
+    work = Work(args, several=len(inputs) > 1)
+    return verdict([work.caption(name, where) for name, where in planned])
+
+
+def verdict(whole: Sequence[bool | None]) -> int:
+    """The exit code of inputs that were captioned whole (True), in part (False) or not at all (None)."""
+    if all(whole):
+        return 0
+    return 4 if all(w is None for w in whole) else 3
+
+
+def _planned(args: argparse.Namespace, inputs: Sequence[str]) -> list[tuple[str, targets.Targets]]:
+    """Inputs and their targets, "plot" among these; without those that are done.
+
+    Raises:
+        UsageError: an output is there, and neither --overwrite nor --skip-existing says what then.
+    """
+    formats = ["json"] if args.json else args.output_format or []
+    planned = targets.plan(inputs, formats, args.output_dir, args.plot)
+    if args.overwrite:
+        return list(zip(inputs, planned, strict=True))
+    left = []
+    for name, where in zip(inputs, planned, strict=True):
+        there = targets.existing(where)
+        if there and not args.skip_existing:
+            raise UsageError(f"{there[0]} exists", hint="--overwrite replaces it, --skip-existing leaves it")
+        if missing := {kind: path for kind, path in where.items() if path not in there}:
+            left.append((name, missing))
+    return left
+
+
+def _formats(text: str) -> list[str]:
+    names = list(FORMATS) if text == "all" else [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in FORMATS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(FORMATS)}, all")
+    return list(dict.fromkeys(names))
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
+    return text
