@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from torch.utils.data import DataLoader, Dataset
 
 from mmworld.models.world import Item
 from mmworld.text.tokenizer import Tokenizer
@@ -45,26 +43,25 @@ class Batches:
         return Example(name, media.caption, Item(media.chunks, ids))
 
 
-@dataclass
-class Prefetched:
-    """Batches `first` to `last` - 1 in order, the next one made in a thread meanwhile.
-
-    Attributes:
-        waited: seconds spent waiting for data so far.
-    """
+@dataclass(frozen=True)
+class Stretch(Dataset[list[Example]]):
+    """Batches `first` to `last` - 1, as a dataset."""
 
     batches: Batches
     first: int
     last: int
-    waited: float = 0.0
 
-    def __iter__(self) -> Iterator[list[Example]]:
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self.batches, self.first)
-            for k in range(self.first, self.last):
-                before = time.perf_counter()
-                batch = coming.result()
-                self.waited += time.perf_counter() - before
-                if k + 1 < self.last:
-                    coming = pool.submit(self.batches, k + 1)
-                yield batch
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __getitem__(self, i: int) -> list[Example]:
+        return self.batches(self.first + i)
+
+
+def loader(batches: Batches, first: int, last: int) -> DataLoader[list[Example]]:
+    """Batches `first` to `last` - 1 in order, made ahead in a process of their own: a thread would hold up the step,
+    which needs the interpreter between any two kernels."""
+    # Forked, so that the sets and their memory maps are shared.
+    return DataLoader(
+        Stretch(batches, first, last), batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="fork"
+    )

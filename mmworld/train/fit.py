@@ -23,7 +23,7 @@ from mmworld.errors import ConfigError, UsageError
 from mmworld.models.world import World
 from mmworld.text.tokenizer import Tokenizer
 from mmworld.train import real, sources
-from mmworld.train.batches import Batches, Prefetched
+from mmworld.train.batches import Batches, loader
 from mmworld.train.recipe import Recipe
 from mmworld.train.sources import Draw
 
@@ -99,7 +99,7 @@ def _fit(recipe: Recipe, world: World, batches: Batches) -> dict[str, Tensor] | 
                 enable_model_summary=False,
                 enable_progress_bar=sys.stderr.isatty(),
             )
-            trainer.fit(module, Prefetched(batches, module.done, recipe.steps))
+            trainer.fit(module, loader(batches, module.done, recipe.steps))
     left = recipe.steps - module.done
     log.info("%s: %d of %d steps done", recipe.out, module.done, recipe.steps)
     return module.average if not left else None
