@@ -109,7 +109,8 @@ def recording(seconds: float) -> NDArray[np.float32]:
 @given(st.floats(0, 8), st.floats(0.2, 3))
 def test_a_window_is_half_open_and_starts_its_own_clock(start: float, seconds: float) -> None:
     rows = recording(12)
-    inside = rows[(rows[:, 0] >= np.float32(start)) & (rows[:, 0] < np.float32(start + seconds))]
+    clock = rows[:, 0].astype(np.float64)
+    inside = rows[(clock >= start) & (clock < start + seconds)]
     got = sources.window(rows, start, seconds)
     assert got[:, 1:] == pytest.approx(inside[:, 1:])
     assert got[:, 0] == pytest.approx(inside[:, 0] - start, abs=1e-5)
