@@ -10,7 +10,6 @@ _PUBLIC = {
     "Chunk": "mmworld.types",
     "Tokens": "mmworld.types",
     "Caption": "mmworld.types",
-    "attention": "mmworld.attention",
     "Mask": "mmworld.attention",
     "caption": "mmworld.models.api",
     "stream": "mmworld.models.api",
