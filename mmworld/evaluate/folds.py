@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from mmworld.train import fit, real
 from mmworld.train.recipe import Recipe
 from mmworld.train.store import Store, cache_folder
 from mmworld.types import Chunk
+
+log = logging.getLogger(__name__)
 
 RECIPE = Path(__file__).parents[1] / "configs" / "train" / "nano_fold.yaml"
 SAID = tuple(f"someone says {d}" for d in real.DIGITS)
@@ -54,6 +57,7 @@ def trained(split: Split, data: Path, threads: int, path: Path = RECIPE) -> Path
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
     out = cache_folder() / f"fold{split.fold}-{split.speaker}-{digest}"
     if not (out / WEIGHTS).is_file():
+        log.info("training without fold %d and speaker %s, some minutes, into %s", split.fold, split.speaker, out)
         fit.train(dataclasses.replace(recipe, out=str(out)))
     if not (out / WEIGHTS).is_file():
         raise ResourceError(f"{out}: training was stopped", hint="the same command goes on")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -31,8 +30,6 @@ from mmworld.train import real
 from mmworld.train.recipe import Recipe
 from mmworld.types import Chunk
 from mmworld.weights.checkpoint import write_atomic
-
-log = logging.getLogger(__name__)
 
 SUITES = ("scenes", "mixed", "radhar", "flickr8k", "esc10", "fsdd")
 PHOTOGRAPHS = Beam(3)
@@ -71,13 +68,29 @@ def run(
     device: str = "cpu",
     threads: int = 2,
 ) -> Report:
-    """Score a model, print the table, and write it as JSON to `json_path` if that is given.
+    """`measure`, print the table, and write the report as JSON to `json_path` if that is given."""
+    report = measure(model, suites, data=data, device=device, threads=threads)
+    show(report)
+    if json_path is not None:
+        write(report, json_path)
+    return report
 
-    A suite whose data or extra is missing is skipped, and the log says which is missing.
+
+def measure(
+    model: str | os.PathLike[str] = "nano",
+    suites: Sequence[str] = SUITES,
+    *,
+    data: Path | str | None = None,
+    device: str = "cpu",
+    threads: int = 2,
+) -> Report:
+    """Score a model. A suite whose data or extra is missing is skipped, and the report says which is missing.
 
     Args:
         model: a shipped name or a folder.
+        suites: names from SUITES.
         data: folder of the real sets (default: $MMWORLD_TEST_DATA, or as nano's recipe says).
+        device: of torch.
         threads: of torch, here and in training the models of the folds.
 
     Raises:
@@ -87,11 +100,23 @@ def run(
     if unknown := set(suites) - set(SUITES):
         raise UsageError(f"no suite {', '.join(sorted(unknown))}", hint=f"one of {', '.join(SUITES)}")
     torch.set_num_threads(threads)
-    report = _measure(model, suites, _data(data), device, threads)
-    show(report)
-    if json_path is not None:
-        write_atomic(Path(json_path), json.dumps(report.as_dict(), indent=1).encode())
-    return report
+    measured = _suites(load(model, device), _data(data), device, threads)
+    scores: list[Score] = []
+    seconds: dict[str, float] = {}
+    skipped: dict[str, str] = {}
+    for suite in suites:
+        before = time.perf_counter()
+        try:
+            scores += measured[suite]()
+            seconds[suite] = round(time.perf_counter() - before, 1)
+        except (MediaError, UsageError, ResourceError) as e:
+            skipped[suite] = str(e)
+    return Report(str(model), revision(model), tuple(scores), seconds, skipped)
+
+
+def write(report: Report, path: Path | str) -> None:
+    """The report as JSON; ResourceError if it cannot be written."""
+    write_atomic(path, json.dumps(report.as_dict(), indent=1).encode())
 
 
 def show(report: Report) -> None:
@@ -121,23 +146,6 @@ def fits(world: World, clips: Sequence[Sequence[Chunk]], texts: Sequence[str]) -
     """Log-probability of each text given each item less that given nothing, which favours what is often said."""
     given = score_texts(world, [Item(tuple(c), world.prompt()) for c in clips], texts)
     return (given - score_texts(world, [Item((), world.prompt())], texts)).double().cpu().numpy()
-
-
-def _measure(model: str | os.PathLike[str], suites: Sequence[str], data: Path, device: str, threads: int) -> Report:
-    world = load(model, device)
-    measure = _suites(world, data, device, threads)
-    scores: list[Score] = []
-    seconds: dict[str, float] = {}
-    skipped: dict[str, str] = {}
-    for suite in suites:
-        before = time.perf_counter()
-        try:
-            scores += measure[suite]()
-            seconds[suite] = round(time.perf_counter() - before, 1)
-        except (MediaError, UsageError, ResourceError) as e:
-            skipped[suite] = str(e)
-            log.warning("%s: skipped, %s", suite, e)
-    return Report(str(model), revision(model), tuple(scores), seconds, skipped)
 
 
 def _suites(world: World, data: Path, device: str, threads: int) -> dict[str, Callable[[], list[Score]]]:
