@@ -43,7 +43,7 @@ def add_speech(parser: argparse.ArgumentParser) -> None:
     when.add_argument("--at-end", nargs=0, default=False, action=OneOf, help="once, of the whole input")
     model = parser.add_argument_group("model")
     model.add_argument("--model", default="nano", metavar="M", help="a name from `mmworld models`, or a folder (nano)")
-    model.add_argument("--device", type=_device, default="auto", metavar="D", help="auto, cpu, cuda or cuda:N")
+    model.add_argument("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda or cuda:N")
     model.add_argument("--threads", type=count, metavar="N", help="CPU threads")
     model.add_argument("--prompt", default="", metavar="TEXT", help="how each caption begins")
     model.add_argument("--seed", type=int, default=0, metavar="N", help="recorded, and set before the first input")
@@ -84,14 +84,11 @@ def run(args: argparse.Namespace) -> int:
     if args.end is not None and args.end <= (args.start or 0.0):
         raise UsageError(f"--end {args.end:g} is not after --start {args.start or 0:g}")
     inputs = expand(args.input, whole_folders=args.sweeps)
-    if inputs.count("-") > 1:
-        raise UsageError("standard input can be read only once")
     planned = _planned(args, inputs)
     if args.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         args.allow_url = False
-    work = Work(args, several=len(inputs) > 1)
-    return verdict([work.caption(name, where) for name, where in planned])
+    return verdict(Work(args, several=len(inputs) > 1).caption(planned))
 
 
 def verdict(whole: Sequence[bool | None]) -> int:
@@ -128,7 +125,8 @@ def _formats(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _device(text: str) -> str:
+def device(text: str) -> str:
+    """A device that torch may have."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
     return text

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 SCHEMA_VERSION = 1
@@ -37,61 +35,69 @@ def _write(line: str) -> None:
 
 
 class Progress:
-    """How far each input is. `kind`: "auto" (a bar on a terminal), "json" (one object a line), "none"."""
+    """How far each input is, while inside `with`.
+
+    Args:
+        kind: "auto" (bars on a terminal), "json" (one object a line) or "none".
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._bar: Any = None
-        self._task: Any = None
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
 
-    @contextmanager
-    def input(self, source: str, duration: float | None) -> Iterator[None]:
-        """Around the work on one input of `duration` seconds (None: unknown)."""
+    def __enter__(self) -> None:
+        if self.kind == "auto" and sys.stderr is not None and sys.stderr.isatty():
+            self._bars = _bars()
+            self._bars.start()
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def start(self, source: str, duration: float | None) -> None:
+        """The work on one input of `duration` seconds (None: unknown) begins."""
         self._event("start", source=source, duration=duration)
-        with self._bars():
-            if self._bar is not None:
-                self._task = self._bar.add_task(shown(source, 40), total=duration)
-            yield
+        if self._bars is not None:
+            self._tasks[source] = self._bars.add_task(shown(source, 40), total=duration)
 
     def at(self, source: str, time: float) -> None:
         """`time` seconds of the input are captioned."""
         self._event("progress", source=source, time=round(time, 3))
-        if self._bar is not None:
-            self._bar.update(self._task, completed=time)
+        if source in self._tasks:
+            self._bars.update(self._tasks[source], completed=time)
 
     def done(self, source: str, captions: int) -> None:
         """The input is finished."""
         self._event("end", source=source, captions=captions)
+        if source in self._tasks:
+            self._bars.remove_task(self._tasks.pop(source))
 
     def failed(self, source: str, error: Exception) -> None:
         """The input could not be used, or not all of it."""
-        self._event("error", source=source, message=shown(str(error)))
+        message = shown(str(error))
+        self._event("error", source=source, message=message)
         if self.kind != "json":
-            say(f"{source}: {error}" if source not in str(error) else str(error))
+            say(message if source in message else f"{source}: {message}")
 
     def _event(self, event: str, **values: object) -> None:
         if self.kind == "json" and sys.stderr is not None:
             _write(json.dumps({"event": event, **values}) + "\n")
 
-    @contextmanager
-    def _bars(self) -> Iterator[None]:
-        if self.kind != "auto" or sys.stderr is None or not sys.stderr.isatty():
-            yield
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} s"))
-        with Bars(
-            *columns,
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
-        ) as self._bar:
-            yield
-        self._bar = None
+def _bars() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} s"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+    )
 
 
 def report(text: str, document: dict[str, Any], *, as_json: bool) -> None:

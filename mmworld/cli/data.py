@@ -1,20 +1,35 @@
-"""mmworld data: what training shards hold, read through the same strict reader as training."""
+"""mmworld data: which training sets are there, and what shards hold, by the same strict reader as training."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mmworld.errors import MediaError, UsageError
+from mmworld.cli.caption import SWITCH, verdict
+from mmworld.errors import MediaError
+
+SETS = {
+    "flickr8k": ("train/flickr8k96-*.tar", "photographs, 5 captions each; Hodosh et al. 2013, research only"),
+    "esc10": ("train/esc10-fold*.tar", "10 kinds of sound; github.com/karolpiczak/ESC-50, CC BY"),
+    "fsdd": ("train/fsdd-*.tar", "spoken digits; github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA"),
+    "radhar": ("train/radhar-*.tar", "radar of activities; github.com/nesl/RadHAR, BSD-3-Clause"),
+}
+"""Name to where its shards lie in the folder of sets, and what and whose it is."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `mmworld data`."""
-    parser.add_argument("path", nargs="*", metavar="PATH", help="tars in the WebDataset layout, or folders of them")
-    parser.add_argument("--json", action=argparse.BooleanOptionalAction, default=False, help="print a JSON document")
+    parser.add_argument(
+        "path",
+        nargs="*",
+        metavar="PATH",
+        help="tars in the WebDataset layout, or folders of them; none: the sets of the nano recipe",
+    )
+    parser.add_argument("--json", **SWITCH, help="print a JSON document")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from mmworld.cli.inputs import expand
 
     if not args.path:
-        raise UsageError("no PATH", hint="tars, or folders of them")
+        return _sets(args)
     entries: list[dict[str, Any]] = []
     whole: list[bool | None] = []
     for path in _tars(expand(args.path, whole_folders=True)):
@@ -35,9 +50,28 @@ def run(args: argparse.Namespace) -> int:
             whole.append(None)
     lines = [f"{e['samples']:>8} samples  {_suffixes(e['suffixes']):<24} {e['path']}" for e in entries]
     report("\n".join(lines), {"shards": entries}, as_json=args.json)
-    from mmworld.cli.caption import verdict
-
     return verdict(whole)
+
+
+def _sets(args: argparse.Namespace) -> int:
+    """A line a set of the nano recipe; 0, or 3 if one is absent."""
+    from mmworld import config
+    from mmworld.cli.console import report
+    from mmworld.cli.train import RECIPES
+    from mmworld.train.recipe import Recipe
+
+    folder = Path(os.environ.get("MMWORLD_TEST_DATA") or config.load(Recipe, RECIPES / "nano.yaml").data)
+    entries = []
+    for name, (pattern, origin) in SETS.items():
+        found = sorted(str(path) for path in folder.glob(pattern))
+        entries.append({"name": name, "shards": found, "expected": str(folder / pattern), "origin": origin})
+    lines = [f"{e['name']:<10} {_presence(e):<44} {e['origin']}" for e in entries]
+    report("\n".join(lines), {"folder": str(folder), "sets": entries}, as_json=args.json)
+    return 0 if all(e["shards"] for e in entries) else 3
+
+
+def _presence(entry: dict[str, Any]) -> str:
+    return f"{len(entry['shards'])} shards" if entry["shards"] else f"absent: {entry['expected']}"
 
 
 def _tars(paths: Iterable[str]) -> list[Path]:

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from mmworld.cli.caption import LIMITS, SWITCH, add_speech, verdict
+from mmworld.cli.caption import LIMITS, add_speech, verdict
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 CAPTIONS = SAMPLES / "captions.json"
@@ -33,12 +33,11 @@ def run(args: argparse.Namespace) -> int:
 
     truths = json.loads(CAPTIONS.read_text(encoding="utf-8"))
     work = Work(args, several=False)
-    whole = []
     for i, (name, truth) in enumerate(truths.items()):
         targets: Targets = {"json" if args.json else "live": None}
         if i == 0:
             targets["plot"] = Path(args.plot)
         say(f"{name}, made as: {truth}")
-        whole.append(work.caption(str(SAMPLES / name), targets))
+        whole = work.caption([(str(SAMPLES / name), targets)])
     say(f"timeline of {next(iter(truths))}: {args.plot}")
     return verdict(whole)

@@ -33,11 +33,12 @@ SUFFIXES = frozenset(VIDEO + AUDIO + IMAGE + POINTS + SENSOR)
 
 def expand(names: Iterable[str], *, whole_folders: bool = False) -> list[str]:
     """The inputs in order: a file of that very name, else a folder's files, else a pattern's, else the name as it is.
+    One that is named twice is taken once.
 
     Args:
         whole_folders: a folder is one input.
     """
-    return [found for name in names for found in _expand(name, whole_folders)]
+    return list(dict.fromkeys(found for name in names for found in _expand(name, whole_folders)))
 
 
 def is_address(name: str) -> bool:

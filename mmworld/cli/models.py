@@ -7,11 +7,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+from mmworld.cli.caption import SWITCH
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `mmworld models`."""
     parser.add_argument("model", nargs="?", metavar="M", help="print the card of this model: a name or a folder")
-    parser.add_argument("--json", action=argparse.BooleanOptionalAction, default=False, help="print a JSON document")
+    parser.add_argument("--json", **SWITCH, help="print a JSON document")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from mmworld.cli.caption import SWITCH
 from mmworld.errors import UsageError
 
 RECIPES = Path(__file__).parents[1] / "configs" / "train"
@@ -16,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `mmworld train`."""
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
     parser.add_argument("override", nargs="*", metavar="KEY=VALUE", help="changes to it: steps=100 out=runs/mine")
-    parser.add_argument("--json", action=argparse.BooleanOptionalAction, default=False, help="print a JSON document")
+    parser.add_argument("--json", **SWITCH, help="print a JSON document")
 
 
 def run(args: argparse.Namespace) -> int:

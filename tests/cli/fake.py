@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from mmworld.cli import main, work
 from mmworld.cli.formats import Origin
 from mmworld.errors import MediaError
-from mmworld.types import Caption, Chunk
+from mmworld.types import Caption
 
 
 class Fake:
-    """A caption a second, "N things in NAME"; an input with "bad" in its name fails after two."""
+    """A caption a second, "I things in NAME"; an input with "broken" in its name fails after two."""
 
-    def stream(
-        self, media: Any, *, start: float, end: float | None, fps: float | None, tap: Callable[[Chunk], None] | None
-    ) -> Iterator[Caption]:
-        """Captions that tile the input."""
-        length = end or media.duration or 3.0
-        time_, i = start, 0
-        while time_ < length:
-            until = min(time_ + 1.0, length)
-            if "bad" in media.name and i == 2:
-                raise MediaError("truncated", f"{media.name}: broken after {time_:g} s")
-            time.sleep(float(os.environ.get("FAKE_PAUSE", "0")))
-            yield Caption(f"{i} things in {os.path.basename(media.name)}", time_, until, -0.5, media.name)
-            time_, i = until, i + 1
+    def stream_many(
+        self, sources: Iterable[Any], *, start: float, end: float | None, fps: float | None, tap: Any
+    ) -> Iterator[Any]:
+        """Captions that tile each input."""
+        for media in sources:
+            length = end or media.duration or 3.0
+            for i in range(round(length - start)):
+                if "broken" in media.name and i == 2:
+                    error = MediaError("truncated", f"{media.name}: broken after {i} s")
+                    yield SimpleNamespace(source=media.name, error=error)
+                    break
+                time.sleep(float(os.environ.get("FAKE_PAUSE", "0")))
+                yield Caption(f"{i} things", start + i, start + i + 1, -0.5, media.name)
 
 
 def install() -> None:

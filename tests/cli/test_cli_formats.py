@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
@@ -59,7 +60,7 @@ def test_json_has_whispers_keys_and_our_origin() -> None:
 def timed(draw: st.DrawFn) -> list[Caption]:
     cuts = sorted(draw(st.lists(st.integers(0, 10**8), min_size=2, max_size=12)))
     texts = st.text(min_size=1, max_size=40).filter(str.split)
-    return [Caption(draw(texts), a / 1000, b / 1000) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [Caption(draw(texts), a / 1000, b / 1000) for a, b in itertools.pairwise(cuts)]
 
 
 def ms(stamp: str) -> int:
