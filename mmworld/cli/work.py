@@ -17,11 +17,11 @@ from mmworld.cli.console import Progress, say, shown
 from mmworld.cli.formats import Origin
 from mmworld.cli.inputs import base
 from mmworld.cli.targets import Targets
-from mmworld.cli.timeline import Timeline
 from mmworld.cli.transcript import Transcript
 from mmworld.errors import MediaError, MMWorldError, ResourceError
 
 if TYPE_CHECKING:
+    from mmworld.cli.timeline import Timeline
     from mmworld.media.gate import Media
     from mmworld.models.captioner import Captioner
 
@@ -147,7 +147,7 @@ class Work:
             written = {kind: path for kind, path in targets.items() if kind != "plot"}
             prefix = f"{shown(name)}: " if self.several else ""
             transcript = Transcript(written, replace(self.origin, source=name), prefix)
-            timeline = Timeline() if "plot" in targets else None
+            timeline = _timeline() if "plot" in targets else None
             known = source if isinstance(source, str) else source.name
             entry = Entry(name, source, known, transcript, timeline, targets)
             self._pending.append(entry)
@@ -220,6 +220,12 @@ def policy(args: argparse.Namespace) -> Any:
     if args.at_end:
         return AtEnd()
     return OnChange() if args.on_change else Every(args.every or 5.0)
+
+
+def _timeline() -> Timeline:
+    from mmworld.cli.timeline import Timeline
+
+    return Timeline()
 
 
 def _chain(first: Entry, rest: Iterator[Entry]) -> Iterator[Entry]:
