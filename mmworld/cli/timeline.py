@@ -36,7 +36,7 @@ class Spread:
 
 
 class Bins:
-    """Lowest and highest of `width` values in `n` bins of time; when time runs past the last, bins join in pairs."""
+    """Lowest and highest of `width` values in `n` (even) bins of time; past the last one they join in pairs."""
 
     def __init__(self, width: int, *, n: int = 2048, step: float = 0.01) -> None:
         self.n = n
@@ -52,7 +52,8 @@ class Bins:
         self.start = float(times[0]) if self.start is None else self.start
         while times[-1] >= self.start + self.n * self.step:
             self._join()
-        index = ((times - self.start) / self.step).astype(int).clip(0, self.n - 1)
+        edge = 1e-6  # a time on an edge is in the bin after it, whatever sum it came from
+        index = ((times - self.start) / self.step + edge).astype(int).clip(0, self.n - 1)
         np.minimum.at(self.low, index, low)
         np.maximum.at(self.high, index, high)
 
@@ -82,7 +83,7 @@ class Timeline:
         self.wave = Bins(1)
         self.spectrum = Bins(bands)
         self.traces: Bins | None = None
-        self.rate = 0.0
+        self.rate = 0
         self.end = 0.0
         self._thumbnail = thumbnail
         self._bands = bands
@@ -104,7 +105,7 @@ class Timeline:
 
     def _sound(self, chunk: Chunk, data: NDArray) -> None:
         """Whole windows; what is left over begins the next chunk's."""
-        self.rate = len(data) / max(chunk.end - chunk.start, 1e-9)
+        self.rate = self.rate or round(len(data) / max(chunk.end - chunk.start, 1e-9))
         start = chunk.start - len(self._rest) / self.rate
         samples = np.concatenate([self._rest, data.mean(1)])
         n = len(samples) // WINDOW
