@@ -2,10 +2,12 @@ PYTHON ?= python3
 N ?= 1000
 READY := .venv/ready
 BIN := .venv/bin
-export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check fuzz lock clean
+
+# the tests run on every core already
+test test-all fuzz: export OMP_NUM_THREADS ?= 1
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12

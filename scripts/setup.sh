@@ -31,7 +31,7 @@ fi
     echo "setup: $("$python" -V) is too old, mmworld needs 3.11 or later; run: make PYTHON=python3.11" >&2
     exit 1
 }
-[[ -x .venv/bin/python ]] || "$python" -m venv .venv
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv .venv
 echo "setup: installing requirements.lock into .venv, some 6 GB, a few minutes" >&2
 pip=(.venv/bin/python -m pip --disable-pip-version-check)
 "${pip[@]}" install --quiet --require-hashes --only-binary :all: -r requirements.lock
