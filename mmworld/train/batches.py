@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +62,17 @@ class Stretch(Dataset[list[Example]]):
 def loader(batches: Batches, first: int, last: int) -> DataLoader[list[Example]]:
     """Batches `first` to `last` - 1 in order, made ahead in a process of their own: a thread would hold up the step,
     which needs the interpreter between any two kernels."""
-    # Forked, so that the sets and their memory maps are shared.
     return DataLoader(
-        Stretch(batches, first, last), batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="fork"
+        Stretch(batches, first, last),
+        batch_size=None,
+        num_workers=1,
+        prefetch_factor=4,
+        worker_init_fn=_outlive,
+        multiprocessing_context="fork",  # the sets and their memory maps are shared
     )
+
+
+def _outlive(_: int) -> None:
+    """A signal to stop goes to the whole group: the run ends its step and saves, so its batches must still come."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -58,13 +58,15 @@ def test_a_killed_run_ends_with_the_same_weights(recipe: Path, tmp_path: Path, w
     out = tmp_path / "run"
     for kill in (signal.SIGKILL, signal.SIGTERM):
         before = len(checkpoint.found(out))
-        child = subprocess.Popen([sys.executable, "-c", START, str(recipe)], stderr=subprocess.PIPE)
+        command = [sys.executable, "-c", START, str(recipe)]
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
         while not (out / "model.safetensors").exists() and child.poll() is None:
             if len(checkpoint.found(out)) > before:
                 break
             time.sleep(0.01)
-        os.kill(child.pid, kill)
-        child.communicate()
+        os.killpg(child.pid, kill)  # as a terminal or a service manager does: the batches' process hears it too
+        _, said = child.communicate()
+        assert child.returncode == (0 if kill == signal.SIGTERM else -kill), said
     run(recipe)
     assert same(weights(out), whole)
 
