@@ -70,7 +70,7 @@ def _explain(error: BaseException) -> int:
         say(str(error))
         return error.exit_code
     if _is_memory(error):
-        say("out of memory (a smaller input, --size or another --device may fit)")
+        say(f"out of memory{_resident()} (a smaller input, a lower --fps or another --device may fit)")
         return RESOURCES
     if isinstance(error, OSError) and error.errno in EXHAUSTED | {errno.EACCES, errno.EPERM}:
         say(f"{error.filename or 'output'}: {error.strerror}")
@@ -81,7 +81,17 @@ def _explain(error: BaseException) -> int:
 
 def _is_memory(error: BaseException) -> bool:
     named = type(error).__name__ == "OutOfMemoryError"
-    return named or isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "failed to map segment", "CUDA out of memory")
+    return named or isinstance(error, MemoryError) or any(w in str(error) for w in words)
+
+
+def _resident() -> str:
+    try:
+        import resource
+    except ImportError:
+        return ""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f": {peak // 1024 if sys.platform == 'linux' else peak >> 20} MB resident at most"
 
 
 def _listen() -> dict[int, Any]:

@@ -178,6 +178,20 @@ def test_a_full_disk_is_6_and_keeps_whole_lines(folder: Path) -> None:
     assert [json.loads(line)["id"] for line in (folder / "a.jsonl.part").read_text().splitlines()] == [0]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS")
+def test_too_little_memory_is_6(folder: Path) -> None:
+    def small() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+
+    command = [sys.executable, "-c", "from mmworld.cli import main; main()", "caption", "a.wav", "--model", "x"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, preexec_fn=small, check=False)
+    assert done.returncode == 6, done.stderr
+    assert "out of memory" in done.stderr
+    assert "MB" in done.stderr
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_standard_output_is_6(folder: Path) -> None:
     with open("/dev/full", "wb") as full:
