@@ -33,7 +33,8 @@ from mmworld.weights.checkpoint import write_atomic
 
 SUITES = ("scenes", "mixed", "radhar", "flickr8k", "esc10", "fsdd")
 PHOTOGRAPHS = Beam(3)
-"""How photographs are captioned."""
+"""How photographs are captioned: where a caption is uncertain, the likeliest sentence beats the likeliest words
+(greedy was lower on both metrics)."""
 SCHEMA_VERSION = 1
 RECIPE = Path(__file__).parents[1] / "configs" / "train" / "nano.yaml"
 
