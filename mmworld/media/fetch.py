@@ -99,7 +99,8 @@ def _get(host: str, address: str, path: str, budget: Budget) -> IO[bytes] | str:
     connection = http.client.HTTPConnection(host, timeout=CONNECT_SECONDS)
     try:
         connection.sock = _connect(host, address)
-        deadline = threading.Timer(budget.fetch_seconds, _hang_up, [connection.sock])
+        expired = threading.Event()
+        deadline = threading.Timer(budget.fetch_seconds, _hang_up, [connection.sock, expired])
         deadline.daemon = True
         deadline.start()
         with closing(connection):
@@ -107,16 +108,16 @@ def _get(host: str, address: str, path: str, budget: Budget) -> IO[bytes] | str:
                 connection.request("GET", path, headers={"Accept-Encoding": "identity", "User-Agent": "mmworld"})
                 return _body(connection.getresponse(), shown, budget)
             finally:
-                expired = not deadline.is_alive()
                 deadline.cancel()
-                if expired:
+                if expired.is_set():
                     raise LimitError("seconds", f"{shown}: took longer than {budget.fetch_seconds:.0f} s") from None
     except (OSError, http.client.HTTPException) as e:
         reason = str(getattr(e, "strerror", None) or e or type(e).__name__).lower()
         raise SourceError("network", f"{shown}: {reason}") from None
 
 
-def _hang_up(sock: socket.socket) -> None:
+def _hang_up(sock: socket.socket, expired: threading.Event) -> None:
+    expired.set()  # first: the reader wakes before this thread ends
     with suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
