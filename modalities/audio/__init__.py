@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmworld.config import config
-from mmworld.modalities.audio.encoder import STRIDE, AudioStem, samples_of
+from mmworld.modalities.audio.encoder import FRAME, STRIDE, AudioStem, samples_of
 from mmworld.nn.blocks import BlockEncoder, EncoderConfig, Rows, StreamState
 from mmworld.types import Chunk, Source, Tokens
 
@@ -48,7 +48,7 @@ class Audio(nn.Module):
     def __init__(self, config: AudioConfig = AudioConfig()) -> None:  # noqa: B008 (frozen)
         super().__init__()
         c = self.config = config
-        size = c.frames * 160
+        size = c.frames * FRAME
         context = samples_of(c.context + c.frames) - size
         stem = AudioStem(c.dim, c.width, c.n_mels, c.context, c.frames)
         self.encoder = BlockEncoder(Rows(size, context, RATE), stem, c)
