@@ -76,15 +76,16 @@ def _data(recipe: Recipe) -> str:
     for source, weight in recipe.sources.items():
         what, licence = REAL.get(source, (f"rendered here: {RENDERED.get(source, source)}", "ours, Apache-2.0"))
         rows.append((source, what.format(**names), f"{weight / total:.0%}", licence))
-    return _table(("source", "what", "share of items", "licence"), rows)
+    return _table(("source", "what", "share of draws", "licence"), rows)
 
 
 def _recipe(recipe: Recipe) -> str:
     b = recipe.world.backbone
     return (
-        f"`mmworld train nano` ({recipe.steps:,} steps of {recipe.batch} items, seed {recipe.seed}; AdamW, peak "
-        f"learning rate {recipe.learning_rate:g} after {recipe.warmup} steps, cosine to 0, weight decay "
-        f"{recipe.weight_decay:g}, label smoothing {recipe.label_smoothing:g}, gradient norm at most {recipe.clip:g}; "
+        f"`mmworld train nano` ({recipe.steps:,} steps of {recipe.batch} draws, seed {recipe.seed}; Muon for the layers, "
+        f"AdamW for the rest, peak learning rate {recipe.learning_rate:g} from step {recipe.warmup} to "
+        f"{recipe.level_until:,}, then falling to 0, weight decay {recipe.weight_decay:g}, label smoothing "
+        f"{recipe.label_smoothing:g}, gradient norm at most {recipe.clip:g}; {recipe.processes} processes; "
         f"the weights are an average with decay {recipe.ema:g}). Backbone: width {b.dim}, {b.depth} layers, "
         f"{b.n_heads} heads. Adapters: {_listed(sorted(recipe.world.adapters))}. Vocabulary: at most "
         f"{recipe.world.vocab:,} pieces, learnt from the captions."

@@ -29,10 +29,15 @@ THEN = ", then "
 
 @dataclass(frozen=True)
 class Rendered:
-    """Media, each stream one chunk, and the sentence that is true of them."""
+    """Media, each stream one chunk, and the sentence that is true of them, or more than one."""
 
     chunks: tuple[Chunk, ...]
     caption: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        return self.caption, *self.others
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from dataclasses import dataclass
 
@@ -11,13 +12,18 @@ from torch.utils.data import DataLoader, Dataset
 from mmworld.models.world import Item
 from mmworld.text.tokenizer import Tokenizer
 from mmworld.train.sources import Draw
+from mmworld.types import Chunk
 
 
 @dataclass(frozen=True)
 class Example:
+    """An item of a source, and its weight in the loss of a batch: the root of its length over the number of captions of
+    what it shows."""
+
     source: str
     caption: str
     item: Item
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -30,40 +36,46 @@ class Batches:
     seed: int
     size: int
 
-    def __call__(self, k: int) -> list[Example]:
-        """Batch k."""
-        rng = np.random.default_rng((self.seed, k))
+    def __call__(self, k: int, rank: int = 0, ranks: int = 1) -> list[Example]:
+        """Batch k, or the part of it that process `rank` of `ranks` takes."""
         names = list(self.sources)
         shares = np.array([self.shares[n] for n in names])
-        drawn = rng.choice(len(names), self.size, p=shares / shares.sum())
-        return [self._example(names[i], rng) for i in drawn]
+        drawn = np.random.default_rng((self.seed, k)).choice(len(names), self.size, p=shares / shares.sum())
+        # Dealt out in the order of the sources, so that the processes have about equally much to do.
+        mine = np.argsort(drawn, kind="stable")[rank::ranks]
+        return [e for i in mine for e in self._examples(names[drawn[i]], np.random.default_rng((self.seed, k, i)))]
 
-    def _example(self, name: str, rng: np.random.Generator) -> Example:
+    def _examples(self, name: str, rng: np.random.Generator) -> list[Example]:
         media = self.sources[name](rng)
-        ids = (self.tokenizer.bos, *self.tokenizer.encode(media.caption), self.tokenizer.eos)
-        return Example(name, media.caption, Item(media.chunks, ids))
+        return [self._example(name, media.chunks, caption, len(media.captions)) for caption in media.captions]
+
+    def _example(self, name: str, chunks: tuple[Chunk, ...], caption: str, of: int) -> Example:
+        ids = (self.tokenizer.bos, *self.tokenizer.encode(caption), self.tokenizer.eos)
+        return Example(name, caption, Item(chunks, ids), math.sqrt((len(ids) - 1) / of))
 
 
 @dataclass(frozen=True)
 class Stretch(Dataset[list[Example]]):
-    """Batches `first` to `last` - 1, as a dataset."""
+    """A process's part of batches `first` to `last` - 1, as a dataset."""
 
     batches: Batches
     first: int
     last: int
+    rank: int
+    ranks: int
 
     def __len__(self) -> int:
         return self.last - self.first
 
     def __getitem__(self, i: int) -> list[Example]:
-        return self.batches(self.first + i)
+        return self.batches(self.first + i, self.rank, self.ranks)
 
 
-def loader(batches: Batches, first: int, last: int) -> DataLoader[list[Example]]:
-    """Batches `first` to `last` - 1 in order, made ahead in a process of their own: a thread would hold up the step,
-    which needs the interpreter between any two kernels."""
+def loader(stretch: Stretch) -> DataLoader[list[Example]]:
+    """The batches in order, made ahead in a process of their own: a thread would hold up the step, which needs the
+    interpreter between any two kernels."""
     return DataLoader(
-        Stretch(batches, first, last),
+        stretch,
         batch_size=None,
         num_workers=1,
         prefetch_factor=4,

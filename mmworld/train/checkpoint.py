@@ -6,12 +6,12 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from mmworld.errors import ResourceError
 
@@ -64,6 +64,11 @@ def newest(folder: Path) -> tuple[int, dict[str, Tensor]] | None:
     return None
 
 
+def steps_done(folder: Path) -> int:
+    """As the name of the newest checkpoint says; 0 if there is none."""
+    return max((int(_NAME.fullmatch(p.name)[1]) for p in found(folder)), default=0)  # type: ignore[index]
+
+
 def flatten(**groups: dict[str, Tensor]) -> dict[str, Tensor]:
     """{"a": {"x": t}} as {"a/x": t}."""
     return {f"{group}/{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
@@ -74,17 +79,22 @@ def group(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Names) -> dict[str, Tensor]:
+def optimizer_tensors(optimizers: Sequence[Optimizer], names: Names) -> dict[str, Tensor]:
     """The state of each parameter, as "parameter/exp_avg" and so on."""
-    return {f"{name}/{k}": v for p, name in names.items() for k, v in optimizer.state[p].items()}
+    return {f"{names[p]}/{k}": v for o in optimizers for p in _owned(o) for k, v in o.state[p].items()}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, names: Names, tensors: dict[str, Tensor]) -> None:
+def restore_optimizers(optimizers: Sequence[Optimizer], names: Names, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave."""
-    for parameter, name in names.items():
-        state = {k: v.to(parameter.device) if k != "step" else v for k, v in group(tensors, name).items()}
-        if state:
-            optimizer.state[parameter] = state
+    for optimizer in optimizers:
+        for p in _owned(optimizer):
+            state = {k: v.to(p.device) if k != "step" else v for k, v in group(tensors, names[p]).items()}
+            if state:
+                optimizer.state[p] = state
+
+
+def _owned(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [p for g in optimizer.param_groups for p in g["params"]]
 
 
 def _digest(data: bytes) -> str:

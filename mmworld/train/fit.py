@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -22,10 +23,13 @@ from mmworld.config import load
 from mmworld.errors import ConfigError, UsageError
 from mmworld.models.world import World
 from mmworld.text.tokenizer import Tokenizer
-from mmworld.train import real, sources
-from mmworld.train.batches import Batches, loader
+from mmworld.train import checkpoint, real, sources
+from mmworld.train.batches import Batches
 from mmworld.train.recipe import Recipe
 from mmworld.train.sources import Draw
+
+if TYPE_CHECKING:
+    from lightning import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -79,41 +83,54 @@ def export(world: World, average: dict[str, Tensor], folder: Path) -> None:
 def _fit(recipe: Recipe, world: World, batches: Batches) -> dict[str, Tensor] | None:
     """The averaged weights, or None if steps are left."""
     try:
-        from lightning import Trainer
+        from mmworld.train.module import Captioning
     except ImportError:
         raise UsageError("training needs lightning", hint="pip install 'mmworld[train]'") from None
-    from mmworld.train.module import Captioning
 
     deadline = time.monotonic() + (recipe.max_hours or float("inf")) * 3600
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with _signals() as received:
-        module = Captioning(world, recipe, stop=lambda: bool(received) or time.monotonic() > deadline)
+        module = Captioning(world, recipe, batches, lambda: received.value > 0 or time.monotonic() > deadline)
         module.resume()
         if module.done < recipe.steps:
-            trainer = Trainer(
-                accelerator="auto",
-                devices=1,
-                max_epochs=1,
-                logger=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                enable_progress_bar=sys.stderr.isatty(),
-            )
-            trainer.fit(module, loader(batches, module.done, recipe.steps))
-    left = recipe.steps - module.done
+            _trainer(recipe.processes).fit(module)
+            module.resume()  # where other processes did it, this one has heard nothing of it
     log.info("%s: %d of %d steps done", recipe.out, module.done, recipe.steps)
-    return module.average if not left else None
+    return module.average if module.done == recipe.steps else None
+
+
+def _trainer(processes: int) -> Trainer:
+    from lightning import Trainer
+    from lightning.pytorch.strategies import DDPStrategy
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    start: Literal["popen", "fork"] = "popen" if torch.cuda.is_available() else "fork"
+    together = DDPStrategy(start_method=start, find_unused_parameters=True)
+    return Trainer(
+        accelerator="auto",
+        strategy=together if processes > 1 else "auto",
+        devices=processes,
+        max_epochs=1,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+    )
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT instead of dying of them; a second one is obeyed at once."""
-    received: list[int] = []
+def _signals() -> Iterator[Any]:
+    """Counts SIGTERM and SIGINT instead of dying of them, in memory that forked processes see as well; a second one is
+    obeyed at once."""
+    received = multiprocessing.Value("i", 0)
+    mine = os.getpid()
 
     def note(number: int, _: Any) -> None:
-        if received:
+        if os.getpid() != mine:
+            return  # a process of the same run: the one that started it hears the signal too
+        if received.value:
             raise KeyboardInterrupt
-        received.append(number)
+        received.value += 1
 
     before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -130,9 +147,13 @@ def _agree(recipe: Recipe, out: Path) -> None:
     path = out / "recipe.json"
     if path.is_file():
         theirs = json.loads(path.read_text())
-        if changed := sorted(k for k in mine if mine[k] != theirs.get(k)):
-            raise ConfigError(f"{out}: begun with another {', '.join(changed)}", hint="choose another folder: out=…")
-        return
+        changed = {k for k in mine if mine[k] != theirs.get(k)}
+        done = checkpoint.steps_done(out)
+        level = min(recipe.level_until, dataclasses.replace(recipe, steps=theirs["steps"]).level_until)
+        if changed - ({"steps"} if done <= level else set()):
+            raise ConfigError(
+                f"{out}: begun with another {', '.join(sorted(changed))}", hint="choose another folder: out=…"
+            )
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(mine, indent=1))
 

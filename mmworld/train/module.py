@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import multiprocessing
+import multiprocessing.util
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -15,11 +18,14 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from mmworld.errors import ResourceError
 from mmworld.models.world import Item, Packed, World
 from mmworld.train import checkpoint
-from mmworld.train.batches import Example
+from mmworld.train.batches import Batches, Example, Stretch, loader
+from mmworld.train.muon import Muon
 from mmworld.train.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -31,21 +37,26 @@ class Captioning(LightningModule):
     Attributes:
         done: steps done.
         average: exponential moving average of the weights.
-        stop: asked after each step whether to stop there.
+        stop: asked after each step whether to stop there; processes stop together once one is told to.
     """
 
-    def __init__(self, world: World, recipe: Recipe, stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, world: World, recipe: Recipe, batches: Batches, stop: Callable[[], bool]) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.world, self.recipe, self.stop = world, recipe, stop
+        self.world, self.recipe, self.batches, self.stop = world, recipe, batches, stop
         self.done = 0
         self.words = Words(recipe.world.backbone.dim, recipe.world.vocab)
         self.average = {k: v.detach().clone() for k, v in world.named_parameters()}
-        self.optimizer = _optimizer(self, recipe)
+        self.steppers = _optimizers(self.world, self.words, recipe)
         self.journal = Journal(Path(recipe.out) / "log.jsonl")
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.optimizer
+    def configure_optimizers(self) -> list[Optimizer]:
+        return self.steppers
+
+    def train_dataloader(self) -> DataLoader[list[Example]]:
+        """What is left of this process's part of the run."""
+        ranks = self.trainer.world_size
+        return loader(Stretch(self.batches, self.done, self.recipe.steps, self.global_rank, ranks))
 
     def transfer_batch_to_device(
         self, batch: list[Example], device: torch.device, dataloader_idx: int
@@ -53,18 +64,28 @@ class Captioning(LightningModule):
         """As it is: encoders move what they need."""
         return batch
 
+    def on_train_start(self) -> None:
+        """A forked process leaves signals to the one that started the run (Lightning's handler, set just before this,
+        would talk to the other processes in the middle of a step) and never waits for its batches when it ends."""
+        if multiprocessing.parent_process():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            multiprocessing.util.Finalize(None, _kill_children, exitpriority=0)
+
     def training_step(self, batch: list[Example], _: int) -> None:
-        torch.manual_seed((self.recipe.seed << 32) + self.done)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * schedule(self.done, self.recipe.warmup, self.recipe.steps)
+        torch.manual_seed((self.recipe.seed << 40) + (self.done << 8) + self.global_rank)
+        rate = self.recipe.learning_rate * schedule(self.done, self.recipe)
+        for group in (g for o in self.steppers for g in o.param_groups):
+            group["lr"] = rate
         started = time.perf_counter()
         each, words, weights = losses(self.world, self.words, batch, self.recipe.label_smoothing)
         forward = time.perf_counter()
-        self.optimizer.zero_grad()
-        self.manual_backward((each * weights).sum() / weights.sum() + self.recipe.words * words.mean())
+        self.zero_grad()
+        self.manual_backward(((each + self.recipe.words * words) * weights).sum() / weights.sum())
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.recipe.clip)
-        if torch.isfinite(norm) and torch.isfinite(each).all():
-            self.optimizer.step()
+        if not self._any(not (torch.isfinite(norm) and torch.isfinite(each).all())):
+            for optimizer in self.steppers:
+                optimizer.step()
             self._follow()
         else:
             self._refuse(batch)
@@ -72,10 +93,11 @@ class Captioning(LightningModule):
         self.journal.add(batch, each.detach(), float(norm), forward - started, time.perf_counter() - forward)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        if self.done % self.recipe.log_every == 0:
-            self.journal.write(self.done, self.optimizer.param_groups[0]["lr"])
-        stopping = self.stop()
-        if stopping or self.done % self.recipe.save_every == 0 or self.done == self.recipe.steps:
+        first = self.global_rank == 0
+        if first and self.done % self.recipe.log_every == 0:
+            self.journal.write(self.done, self.steppers[0].param_groups[0]["lr"])
+        stopping = self._any(self.stop())
+        if first and (stopping or self.done % self.recipe.save_every == 0 or self.done == self.recipe.steps):
             self.save()
         if stopping:
             self.trainer.should_stop = True
@@ -85,7 +107,7 @@ class Captioning(LightningModule):
         tensors = checkpoint.flatten(
             model=dict(self.named_parameters()),
             average=self.average,
-            optimizer=checkpoint.optimizer_tensors(self.optimizer, names),
+            optimizer=checkpoint.optimizer_tensors(self.steppers, names),
         )
         checkpoint.write(Path(self.recipe.out), self.done, tensors)
 
@@ -100,8 +122,12 @@ class Captioning(LightningModule):
             for name, average in self.average.items():
                 average.copy_(tensors[f"average/{name}"])
         names = {p: n for n, p in self.named_parameters()}
-        checkpoint.restore_optimizer(self.optimizer, names, checkpoint.group(tensors, "optimizer"))
+        checkpoint.restore_optimizers(self.steppers, names, checkpoint.group(tensors, "optimizer"))
         log.info("going on from step %d", self.done)
+
+    def _any(self, here: bool) -> bool:
+        """Whether it is so in any of the processes, which thus decide alike."""
+        return bool(self.trainer.strategy.reduce(torch.tensor(float(here), device=self.device), reduce_op="sum") > 0)
 
     def _follow(self) -> None:
         """Move the average towards the weights; early on it forgets faster, or it would remember the start."""
@@ -115,6 +141,11 @@ class Captioning(LightningModule):
         if self.recipe.on_nan == "stop":
             raise ResourceError(message, hint=f"the batch is in {self.journal.path}; try a lower learning_rate")
         log.warning("%s; the batch is skipped", message)
+
+
+def _kill_children() -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 class Words(nn.Module):
@@ -143,32 +174,39 @@ class Words(nn.Module):
 
 
 def losses(world: World, words: Words, batch: Sequence[Example], smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each example: mean cross-entropy of its tokens, that of its words, and its weight, the root of its length."""
+    """Of each example: mean cross-entropy of its tokens, that of its words, and its weight."""
     items = [e.item for e in batch]
     packed = world.pack([i.chunks for i in items], [i.ids[:-1] for i in items])
     token = F.cross_entropy(world.predict(packed), world.targets(items), reduction="none", label_smoothing=smoothing)
     lengths = torch.tensor([len(i.ids) - 1 for i in items], device=token.device)
     owner = torch.arange(len(items), device=token.device).repeat_interleave(lengths)
     mean = token.new_zeros(len(items)).index_add(0, owner, token) / lengths
-    return mean, words(packed, items), lengths.sqrt()
+    return mean, words(packed, items), token.new_tensor([e.weight for e in batch])
 
 
-def schedule(step: int, warmup: int, steps: int) -> float:
-    """Share of the peak learning rate: a linear rise, then half a cosine (Loshchilov & Hutter 2017)."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+def schedule(step: int, recipe: Recipe) -> float:
+    """Share of the peak learning rate: a linear rise, level, and a fall of 1 - sqrt (Hägele et al. 2024, section 3)."""
+    if step < recipe.warmup:
+        return (step + 1) / recipe.warmup
+    return 1 - math.sqrt(max(step - recipe.level_until, 0) / max(recipe.steps - recipe.level_until, 1))
 
 
-def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    matrices = [p for p in module.parameters() if p.ndim > 1]
-    others = [p for p in module.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+def _optimizers(world: World, words: Words, recipe: Recipe) -> list[Optimizer]:
+    """Muon for the weights of layers; AdamW for tables, norms and biases, and for the head that training alone has."""
+    kinds = nn.Linear, nn.Conv1d, nn.Conv2d
+    layers = [p for m in world.modules() if isinstance(m, kinds) for n, p in m.named_parameters() if n == "weight"]
+    ids = {id(p) for p in layers}
+    others = [p for p in (*world.parameters(), *words.parameters()) if id(p) not in ids]
+    decayed = {"params": [p for p in others if p.ndim > 1], "weight_decay": recipe.weight_decay}
+    free = {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0}
+    return [
+        Muon(layers, recipe.learning_rate, weight_decay=recipe.weight_decay),
+        torch.optim.AdamW([decayed, free], lr=recipe.learning_rate, betas=(0.9, 0.98)),
+    ]
 
 
 class Journal:
-    """One JSON line every so many steps: mean loss a source, items a second, where the time went."""
+    """One JSON line every so many steps: mean loss a source, items a second, where the time went; of one process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -17,14 +17,17 @@ class Recipe:
         data: folder of the real sets, with `train` and `eval` in it.
         out: folder of the run: vocabulary, checkpoints, log, and at the end the model.
         folds, speakers: parts of ESC-10 and FSDD that are trained on.
-        steps: of the whole run, whatever parts it is done in.
+        steps: of the whole run, whatever parts it is done in. A run may be given other `steps` as long as its learning
+            rate is still level under both.
         batch: items a step.
-        learning_rate: its peak; it rises over `warmup` steps and falls to nothing as a cosine.
+        learning_rate: its peak, which it has from step `warmup` until the last `fall` of the steps.
+        fall: share of the steps in which the learning rate falls to nothing.
         label_smoothing: share of the target that is spread over the vocabulary.
         words: weight of the loss of the words a caption has (see mmworld.train.module.Words).
         clip: largest norm of the gradient.
         ema: decay of the moving average of the weights, which is what is kept.
-        threads: of torch.
+        processes: each does its part of every step (on GPUs: as many GPUs).
+        threads: of torch, in each process.
         save_every, log_every: steps between checkpoints and between lines of the log.
         max_hours: stop after so long, to be resumed.
         on_nan: what a loss or gradient that is not finite does: its batch, logged, is skipped or ends the run.
@@ -41,13 +44,20 @@ class Recipe:
     batch: int = 32
     learning_rate: float = 1e-3
     warmup: int = 500
+    fall: float = 0.3
     weight_decay: float = 0.05
     label_smoothing: float = 0.05
     words: float = 0.5
     clip: float = 1.0
     ema: float = 0.999
+    processes: int = 1
     threads: int = 2
     save_every: int = 250
     log_every: int = 20
     max_hours: float | None = None
     on_nan: Literal["skip", "stop"] = "skip"
+
+    @property
+    def level_until(self) -> int:
+        """The step at which the learning rate begins to fall."""
+        return max(self.warmup, round(self.steps * (1 - self.fall)))

@@ -54,12 +54,12 @@ def still(rng: Generator) -> Rendered:
 
 
 def photographs(store: Store) -> Draw:
-    """Photographs, cropped, mirrored and tinted, each with one of its captions."""
+    """Photographs, cropped, mirrored and tinted, each with all its captions: it is perceived once for the five."""
 
     def draw(rng: Generator) -> Rendered:
-        picture, caption = _photograph(rng, store)
+        picture, said = _photograph(rng, store)
         picture = augment.view(rng, picture)
-        return Rendered((Chunk(torch.from_numpy(picture[None]), 0.0, 0.0, "image", last=True),), caption)
+        return Rendered((Chunk(torch.from_numpy(picture[None]), 0.0, 0.0, "image", last=True),), said[0], said[1:])
 
     return draw
 
@@ -68,12 +68,12 @@ def pans(store: Store) -> Draw:
     """Photographs as video: a camera that pans and zooms over one for 1 to 5 seconds."""
 
     def draw(rng: Generator) -> Rendered:
-        picture, caption = _photograph(rng, store)
+        picture, said = _photograph(rng, store)
         frames = int(rng.integers(4, 21))
         a, b = rng.uniform(0.7, 1.0, 2)
         path = np.linspace((a, *rng.uniform(0, 1 - a, 2)), (b, *rng.uniform(0, 1 - b, 2)), frames) * real.SIDE
         video = np.stack([augment.zoom(picture, top, left, side, side) for side, top, left in path])
-        return Rendered((Chunk(torch.from_numpy(video), 0.0, frames / FPS, "video", last=True),), caption)
+        return Rendered((Chunk(torch.from_numpy(video), 0.0, frames / FPS, "video", last=True),), said[0], said[1:])
 
     return draw
 
@@ -83,12 +83,14 @@ def captions(store: Store) -> Draw:
     return lambda rng: Rendered((), str(rng.choice(store.captions[int(rng.integers(len(store)))])))
 
 
-def _photograph(rng: Generator, store: Store) -> tuple[NDArray[np.uint8], str]:
+def _photograph(rng: Generator, store: Store) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """A picture and its captions, in any order."""
     i = int(rng.integers(len(store)))
-    picture, caption = store[i][0], str(rng.choice(store.captions[i]))
+    picture, said = store[i][0], [str(c) for c in rng.permutation(store.captions[i])]
     if rng.random() < 0.5:
-        picture, caption = augment.mirror(picture, caption)
-    return augment.jitter(rng, picture), caption
+        said = [augment.mirror(picture, c)[1] for c in said]
+        picture = augment.mirror(picture, "")[0]
+    return augment.jitter(rng, picture), tuple(said)
 
 
 def environmental(store: Store) -> Draw:

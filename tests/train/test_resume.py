@@ -34,6 +34,15 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+START = "import sys; from mmworld.train import run; run(sys.argv[1], sys.argv[2:])"
+
+
+def start(recipe: Path, *overrides: str) -> subprocess.Popen[bytes]:
+    """A run in a process of its own, and that in a group of its own."""
+    command = [sys.executable, "-c", START, str(recipe), *overrides]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+
+
 @pytest.fixture
 def whole(recipe: Path, tmp_path: Path) -> dict[str, torch.Tensor]:
     """What the run ends with when nothing happens to it."""
@@ -51,15 +60,30 @@ def test_a_run_in_parts_ends_with_the_same_weights(
     assert same(weights(tmp_path / "run"), whole)
 
 
-START = "import sys; from mmworld.train import run; run(sys.argv[1], sys.argv[2:])"
+def test_two_processes_that_are_stopped_and_killed_end_with_the_same_weights(recipe: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    child = start(recipe, "processes=2", f"out={whole}")
+    _, said = child.communicate()
+    assert child.returncode == 0, said
+    for kill in (signal.SIGTERM, signal.SIGKILL):
+        before = len(checkpoint.found(out))
+        child = start(recipe, "processes=2", "save_every=1")
+        while not (out / "model.safetensors").exists() and child.poll() is None:
+            if len(checkpoint.found(out)) > before:
+                break
+            time.sleep(0.01)
+        os.killpg(child.pid, kill)
+        _, said = child.communicate()
+        assert child.returncode == (0 if kill == signal.SIGTERM else -kill), said
+    _, said = start(recipe, "processes=2").communicate()
+    assert same(weights(out), weights(whole)), said
 
 
 def test_a_killed_run_ends_with_the_same_weights(recipe: Path, tmp_path: Path, whole: dict[str, torch.Tensor]) -> None:
     out = tmp_path / "run"
     for kill in (signal.SIGKILL, signal.SIGTERM):
         before = len(checkpoint.found(out))
-        command = [sys.executable, "-c", START, str(recipe)]
-        child = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+        child = start(recipe)
         while not (out / "model.safetensors").exists() and child.poll() is None:
             if len(checkpoint.found(out)) > before:
                 break
@@ -136,6 +160,29 @@ def test_a_run_is_not_resumed_by_another_recipe(recipe: Path) -> None:
     run(recipe, ["max_hours=1.0e-9"])
     with pytest.raises(ConfigError, match="another seed"):
         run(recipe, ["seed=1"])
+
+
+def test_steps_may_change_while_the_learning_rate_is_level(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, ["max_hours=1.0e-9", "steps=40"])
+    run(recipe)
+    run(recipe, [f"out={tmp_path / 'whole'}"])
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+    with pytest.raises(ConfigError, match="another steps"):
+        run(recipe, ["steps=40"])
+
+
+def test_the_processes_parts_make_up_the_batch() -> None:
+    from mmworld.render import series, sounds
+    from mmworld.text.tokenizer import Tokenizer
+
+    sources = {"sounds": sounds.clip, "series": series.clip}
+    tokenizer = Tokenizer.train([d(np.random.default_rng(0)).caption for d in sources.values()], 300)
+    batches = Batches(sources, {"sounds": 1.0, "series": 1.0}, tokenizer, 7, 12)
+    parts = [batches(3, rank, 3) for rank in range(3)]
+    assert sorted(e.caption for p in parts for e in p) == sorted(e.caption for e in batches(3))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    counts = [sum(e.source == "series" for e in p) for p in parts]
+    assert max(counts) - min(counts) <= 1
 
 
 def test_batch_k_depends_on_seed_and_k_alone() -> None:
