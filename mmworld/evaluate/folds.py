@@ -52,13 +52,15 @@ def trained(split: Split, data: Path, threads: int, path: Path = RECIPE) -> Path
     recipe = config.load(Recipe, path)
     folds = tuple(f for f in real.FOLDS if f != split.fold)
     speakers = tuple(s for s in real.SPEAKERS if s != split.speaker)
-    recipe = dataclasses.replace(recipe, folds=folds, speakers=speakers, data=str(data), threads=threads)
+    recipe = dataclasses.replace(recipe, folds=folds, speakers=speakers, data=str(data))
     kept = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in fit.FREE}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
     out = cache_folder() / f"fold{split.fold}-{split.speaker}-{digest}"
     if not (out / WEIGHTS).is_file():
         log.info("training without fold %d and speaker %s, some minutes, into %s", split.fold, split.speaker, out)
-        fit.train(dataclasses.replace(recipe, out=str(out)))
+        each = max(1, threads // recipe.processes)
+        fit.train(dataclasses.replace(recipe, out=str(out), threads=each))
+        torch.set_num_threads(threads)
     if not (out / WEIGHTS).is_file():
         raise ResourceError(f"{out}: training was stopped", hint="the same command goes on")
     return out

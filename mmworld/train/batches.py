@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +31,8 @@ class Example:
 class Batches:
     """Items of several sources in the given shares."""
 
-    sources: dict[str, Draw]
-    shares: dict[str, float]
+    sources: Mapping[str, Draw]
+    shares: Mapping[str, float]
     tokenizer: Tokenizer
     seed: int
     size: int
