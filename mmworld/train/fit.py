@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.multiprocessing.spawn import ProcessException
 
 from mmworld.config import load
-from mmworld.errors import ConfigError, UsageError
+from mmworld.errors import ConfigError, ResourceError, UsageError
 from mmworld.models.world import World
 from mmworld.text.tokenizer import Tokenizer
 from mmworld.train import checkpoint, real, sources
@@ -30,6 +32,8 @@ from mmworld.train.sources import Draw
 
 if TYPE_CHECKING:
     from lightning import Trainer
+
+    from mmworld.train.module import Captioning
 
 log = logging.getLogger(__name__)
 
@@ -92,17 +96,34 @@ def _fit(recipe: Recipe, world: World, batches: Batches) -> dict[str, Tensor] | 
         module = Captioning(world, recipe, batches, lambda: received.value > 0 or time.monotonic() > deadline)
         module.resume()
         if module.done < recipe.steps:
-            _trainer(recipe.processes).fit(module)
-            module.resume()  # where other processes did it, this one has heard nothing of it
+            _together(module, recipe)
     log.info("%s: %d of %d steps done", recipe.out, module.done, recipe.steps)
     return module.average if module.done == recipe.steps else None
+
+
+def _together(module: Captioning, recipe: Recipe) -> None:
+    """Go on with the run in its processes, and bring what they came to into this one.
+
+    Raises:
+        ResourceError: a process failed or was killed.
+    """
+    try:
+        _trainer(recipe.processes).fit(module)
+    except ProcessException as e:
+        *_, last = str(e).strip().splitlines()
+        where = f"{recipe.out}: process {e.error_index} of the run"
+        raise ResourceError(f"{where}: {last}", hint="the same command goes on from the last checkpoint") from None
+    if recipe.processes > 1:
+        module.resume()
 
 
 def _trainer(processes: int) -> Trainer:
     from lightning import Trainer
     from lightning.pytorch.strategies import DDPStrategy
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "Grad strides do not match")  # of convolutions; it costs nothing that shows
     start: Literal["popen", "fork"] = "popen" if torch.cuda.is_available() else "fork"
     together = DDPStrategy(start_method=start, find_unused_parameters=True)
     return Trainer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,18 @@ def test_a_killed_run_ends_with_the_same_weights(recipe: Path, tmp_path: Path, w
         assert child.returncode == (0 if kill == signal.SIGTERM else -kill), said
     run(recipe)
     assert same(weights(out), whole)
+
+
+def test_a_run_one_of_whose_processes_is_killed_ends_and_says_so(recipe: Path, tmp_path: Path) -> None:
+    child = start(recipe, "processes=2", "save_every=1", "steps=100000")
+    while not checkpoint.found(tmp_path / "run") and child.poll() is None:
+        time.sleep(0.01)
+    ranks = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    os.kill(int(ranks[-1]), signal.SIGKILL)
+    _, said = child.communicate()
+    assert child.returncode == 1
+    assert re.search(rb"ResourceError: .*run: process \d of the run: .*", said), said
+    assert b"goes on from the last checkpoint" in said
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
