@@ -101,7 +101,7 @@ class Media:
 
 
 def open_media(
-    source: Source,
+    source: Source | Media,
     *,
     allow_url: bool = False,
     root: Path | None = None,
@@ -111,7 +111,8 @@ def open_media(
     """Open a source, find out what it is, and check it against the budget. Nothing is decoded yet.
 
     Args:
-        source: a path, bytes, a binary file object, a `data:` address, or an `https:` one where `allow_url`.
+        source: a path, bytes, a binary file object, a `data:` address, or an `https:` one where `allow_url`; what was
+            opened before is returned as it is.
         root: paths outside this folder are refused.
         input_format: raw PCM without a header, as "s16le:16000:1": sample format, rate, channels.
 
@@ -120,6 +121,8 @@ def open_media(
         LimitError: it asks for more than the budget.
         MediaError: "empty", "format", "mismatch", "codec", "encrypted", "truncated" (no index), "faststart".
     """
+    if isinstance(source, Media):
+        return source
     budget = budget or Budget()
     opened = open_source(source, allow_url=allow_url, root=root, budget=budget)
     if input_format is not None:

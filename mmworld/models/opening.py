@@ -69,7 +69,7 @@ def open_streams(
         return source
     if isinstance(source, str | os.PathLike) and os.path.isdir(source):
         return open_modality(world, "points", source, start=start, end=end)
-    media = source if isinstance(source, Media) else open_media(source)
+    media = open_media(source)
     names = _names(world, media, modalities)
     if media.kind in ("video", "audio"):
         chunks = _one_pass(world, media, names, start, end, fps)

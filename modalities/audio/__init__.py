@@ -61,9 +61,9 @@ class Audio(nn.Module):
             MediaError: the gate refuses the source, or it has no sound.
         """
         from mmworld.media.audio import samples
-        from mmworld.media.gate import Media, open_media
+        from mmworld.media.gate import open_media
 
-        media = source if isinstance(source, Media) else open_media(source)
+        media = open_media(source)
         clock, data = start, torch.zeros(0, 1)
         for clock, data in samples(media, rate=RATE, start=start, end=end, mono=True):
             yield Chunk(data, clock, clock + len(data) / RATE, self.name)

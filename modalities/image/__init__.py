@@ -52,10 +52,10 @@ class Image(nn.Module):
         Raises:
             MediaError: the gate refuses the source, or it is no image.
         """
-        from mmworld.media.gate import Media, open_media
+        from mmworld.media.gate import open_media
         from mmworld.media.image import read
 
-        media = source if isinstance(source, Media) else open_media(source)
+        media = open_media(source)
         yield Chunk(fit(read(media), self.config.size)[None], 0.0, 0.0, self.name, last=True)
 
     def init_state(self) -> StreamState:

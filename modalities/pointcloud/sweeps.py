@@ -48,9 +48,9 @@ def read_sweeps(source: Source | Media, hop: float) -> Iterator[Sweep]:
         for i, path in enumerate(paths):
             yield i * hop, (i + 1) * hop, _surface(read_cloud(path))
         return
-    from mmworld.media.gate import Media, open_media
+    from mmworld.media.gate import open_media
 
-    media = source if isinstance(source, Media) else open_media(source)
+    media = open_media(source)
     if media.format.reader == "npz":
         with media.open() as file:
             arrays = read_npz(seekable(file, media.name), media.name)

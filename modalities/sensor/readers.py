@@ -63,9 +63,9 @@ def read_series(source: Source | Media, rate: float | None = None, *, block_rows
     Raises:
         MediaError: "format", naming rows; "truncated"; "clock" if there is none or it does not increase; "empty".
     """
-    from mmworld.media.gate import Media, open_media
+    from mmworld.media.gate import open_media
 
-    media = source if isinstance(source, Media) else open_media(source)
+    media = open_media(source)
     file = media.open()
     series = series_file(file, media.name, rate, block_rows=block_rows, format=media.format.reader)
     return Series(series.names, _closing(file, series.pieces))

@@ -55,10 +55,10 @@ class Video(nn.Module):
         Raises:
             MediaError: the gate refuses the source, or it has no pictures.
         """
-        from mmworld.media.gate import Media, open_media
+        from mmworld.media.gate import open_media
         from mmworld.media.video import frames
 
-        media = source if isinstance(source, Media) else open_media(source)
+        media = open_media(source)
         size, rate = self.config.size, self.config.rate
         clock, data = start, torch.zeros(0, 3, size, size, dtype=torch.uint8)
         for clock, picture in frames(media, fps=rate, size=size, start=start, end=end):

@@ -103,9 +103,9 @@ def read_cloud(source: Source | Media, *, max_points: int | None = None) -> Clou
     Raises:
         MediaError: "empty", "format", "truncated", "index" (a face names a point that is not there) or "limit".
     """
-    from mmworld.media.gate import Media, open_media
+    from mmworld.media.gate import open_media
 
-    media = source if isinstance(source, Media) else open_media(source)
+    media = open_media(source)
     with media.open() as file:
         cloud = read_file(file, media.name, max_points=max_points or media.budget.points)
     if cloud.dropped:
