@@ -33,23 +33,32 @@ def activities(say: Say, store: Store) -> list[Score]:
 
 def photographs(say: Say, rank: Rank, dev: Store, train: Store) -> list[Score]:
     """Flickr8k: captions against five of people's, and the right caption among those of all photographs."""
-    pictures = [dev[i][0] for i in range(len(dev))]
-    clips = [(Chunk(torch.from_numpy(p[None].copy()), 0.0, 0.0, "image", last=True),) for p in pictures]
-    nearest = baselines.nearest(pictures, [train[i][0] for i in range(len(train))])
+    n = len(dev)
+    chance = 5 / n
+    recall = metrics.recall_at(rank(_clips(dev), [c[0] for c in dev.captions]), 5)
+    error = (recall * (1 - recall) / n) ** 0.5
+    name = f"right caption among the best 5 of {n}"
+    found = Score("flickr8k", name, recall, n, error, 3 * chance, {"chance": chance})
+    return [*described(say, dev, train), found]
+
+
+def described(say: Say, dev: Store, train: Store, which: str = "") -> list[Score]:
+    """Captions of photographs against five of people's; `which` is said of the photographs."""
+    nearest = baselines.nearest([dev[i][0] for i in range(len(dev))], [train[i][0] for i in range(len(train))])
     others = {
         "constant": [baselines.CONSTANT] * len(dev),
         "nearest in colour": [train.captions[int(i)][0] for i in nearest],
     }
-    said, n = say(clips), len(dev)
-    scores = []
+    said, scores = say(_clips(dev)), []
     for name, metric, bar in (("CIDEr-D", metrics.cider_d, 0.20), ("BLEU-4", _bleu4, 0.09)):
         beside = {k: metric(v, dev.captions) for k, v in others.items()}
-        scores.append(Score("flickr8k", name, metric(said, dev.captions), n, None, bar, beside))
-    chance = 5 / n
-    recall = metrics.recall_at(rank(clips, [c[0] for c in dev.captions]), 5)
-    error = (recall * (1 - recall) / n) ** 0.5
-    name = f"right caption among the best 5 of {n}"
-    return [*scores, Score("flickr8k", name, recall, n, error, 3 * chance, {"chance": chance})]
+        scores.append(Score("flickr8k", name + which, metric(said, dev.captions), len(dev), None, bar, beside))
+    return scores
+
+
+def _clips(photographs: Store) -> list[tuple[Chunk]]:
+    pictures = (photographs[i][0] for i in range(len(photographs)))
+    return [(Chunk(torch.from_numpy(p[None].copy()), 0.0, 0.0, "image", last=True),) for p in pictures]
 
 
 def _bleu4(said: Sequence[str], references: Sequence[Sequence[str]]) -> float:
