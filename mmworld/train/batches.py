@@ -6,6 +6,7 @@ import math
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
@@ -80,12 +81,13 @@ def loader(stretch: Stretch) -> DataLoader[list[Example]]:
         batch_size=None,
         num_workers=1,
         prefetch_factor=4,
-        worker_init_fn=_outlive,
+        worker_init_fn=outlive,
         multiprocessing_context="fork",  # the sets and their memory maps are shared
     )
 
 
-def _outlive(_: int) -> None:
-    """A signal to stop goes to the whole group: the run ends its step and saves, so its batches must still come."""
+def outlive(*_: Any) -> None:
+    """Ignore signals to stop, which go to the whole group: the process that started the run hears them, and until it
+    ends, its steps must be made and its batches come."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

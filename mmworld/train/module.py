@@ -7,7 +7,6 @@ import logging
 import math
 import multiprocessing
 import multiprocessing.util
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from torch.utils.data import DataLoader
 from mmworld.errors import ResourceError
 from mmworld.models.world import Item, Packed, World
 from mmworld.train import checkpoint
-from mmworld.train.batches import Batches, Example, Stretch, loader
+from mmworld.train.batches import Batches, Example, Stretch, loader, outlive
 from mmworld.train.muon import Muon
 from mmworld.train.recipe import Recipe
 
@@ -65,12 +64,12 @@ class Captioning(LightningModule):
         return batch
 
     def on_train_start(self) -> None:
-        """A forked process leaves signals to the one that started the run (Lightning's handler, set just before this,
-        would talk to the other processes in the middle of a step) and never waits for its batches when it ends."""
+        """One of several processes leaves signals to the one that started the run: Lightning's handler, set just before
+        this, would talk to the others in the middle of a step."""
         if multiprocessing.parent_process():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
-            multiprocessing.util.Finalize(None, _kill_children, exitpriority=0)
+            multiprocessing.util.Finalize(None, _kill_daemons, exitpriority=0)
+            if self.trainer.world_size > 1:
+                outlive()
 
     def training_step(self, batch: list[Example], _: int) -> None:
         torch.manual_seed((self.recipe.seed << 40) + (self.done << 8) + self.global_rank)
@@ -143,9 +142,11 @@ class Captioning(LightningModule):
         log.warning("%s; the batch is skipped", message)
 
 
-def _kill_children() -> None:
+def _kill_daemons() -> None:
+    """A process that another one started asks its daemons to end, then waits; that of the batches would ignore it."""
     for child in multiprocessing.active_children():
-        child.kill()
+        if child.daemon:
+            child.kill()
 
 
 class Words(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -44,6 +45,18 @@ def start(recipe: Path, *overrides: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
 
 
+def cut(out: Path, kill: signal.Signals, child: subprocess.Popen[bytes]) -> None:
+    """Send `kill` to the run's group once there is a checkpoint more, and see how it ends."""
+    before = len(checkpoint.found(out))
+    while not (out / "model.safetensors").exists() and child.poll() is None:
+        if len(checkpoint.found(out)) > before:
+            break
+        time.sleep(0.01)
+    os.killpg(child.pid, kill)  # as a terminal or a service manager does: the batches' process hears it too
+    _, said = child.communicate()
+    assert child.returncode == (0 if kill == signal.SIGTERM else -kill), said
+
+
 @pytest.fixture
 def whole(recipe: Path, tmp_path: Path) -> dict[str, torch.Tensor]:
     """What the run ends with when nothing happens to it."""
@@ -67,15 +80,7 @@ def test_two_processes_that_are_stopped_and_killed_end_with_the_same_weights(rec
     _, said = child.communicate()
     assert child.returncode == 0, said
     for kill in (signal.SIGTERM, signal.SIGKILL):
-        before = len(checkpoint.found(out))
-        child = start(recipe, "processes=2", "save_every=1")
-        while not (out / "model.safetensors").exists() and child.poll() is None:
-            if len(checkpoint.found(out)) > before:
-                break
-            time.sleep(0.01)
-        os.killpg(child.pid, kill)
-        _, said = child.communicate()
-        assert child.returncode == (0 if kill == signal.SIGTERM else -kill), said
+        cut(out, kill, start(recipe, "processes=2", "save_every=1"))
     _, said = start(recipe, "processes=2").communicate()
     assert same(weights(out), weights(whole)), said
 
@@ -83,17 +88,20 @@ def test_two_processes_that_are_stopped_and_killed_end_with_the_same_weights(rec
 def test_a_killed_run_ends_with_the_same_weights(recipe: Path, tmp_path: Path, whole: dict[str, torch.Tensor]) -> None:
     out = tmp_path / "run"
     for kill in (signal.SIGKILL, signal.SIGTERM):
-        before = len(checkpoint.found(out))
-        child = start(recipe)
-        while not (out / "model.safetensors").exists() and child.poll() is None:
-            if len(checkpoint.found(out)) > before:
-                break
-            time.sleep(0.01)
-        os.killpg(child.pid, kill)  # as a terminal or a service manager does: the batches' process hears it too
-        _, said = child.communicate()
-        assert child.returncode == (0 if kill == signal.SIGTERM else -kill), said
+        cut(out, kill, start(recipe))
     run(recipe)
     assert same(weights(out), whole)
+
+
+def test_a_run_within_a_process_of_another_program_stops_when_told(recipe: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    child = context.Process(target=run, args=(recipe, ["save_every=1", "steps=100000"]))
+    child.start()
+    while not checkpoint.found(tmp_path / "run") and child.is_alive():
+        time.sleep(0.01)
+    child.terminate()
+    child.join(60)
+    assert child.exitcode == 0
 
 
 def test_a_run_one_of_whose_processes_is_killed_ends_and_says_so(recipe: Path, tmp_path: Path) -> None:
@@ -184,13 +192,17 @@ def test_steps_may_change_while_the_learning_rate_is_level(recipe: Path, tmp_pat
         run(recipe, ["steps=40"])
 
 
-def test_the_processes_parts_make_up_the_batch() -> None:
+def rendered(shares: dict[str, float], size: int) -> Batches:
     from mmworld.render import series, sounds
     from mmworld.text.tokenizer import Tokenizer
 
     sources = {"sounds": sounds.clip, "series": series.clip}
     tokenizer = Tokenizer.train([d(np.random.default_rng(0)).caption for d in sources.values()], 300)
-    batches = Batches(sources, {"sounds": 1.0, "series": 1.0}, tokenizer, 7, 12)
+    return Batches(sources, shares, tokenizer, 7, size)
+
+
+def test_the_processes_parts_make_up_the_batch() -> None:
+    batches = rendered({"sounds": 1.0, "series": 1.0}, 12)
     parts = [batches(3, rank, 3) for rank in range(3)]
     assert sorted(e.caption for p in parts for e in p) == sorted(e.caption for e in batches(3))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -199,12 +211,7 @@ def test_the_processes_parts_make_up_the_batch() -> None:
 
 
 def test_batch_k_depends_on_seed_and_k_alone() -> None:
-    from mmworld.render import series, sounds
-    from mmworld.text.tokenizer import Tokenizer
-
-    sources = {"sounds": sounds.clip, "series": series.clip}
-    tokenizer = Tokenizer.train([d(np.random.default_rng(0)).caption for d in sources.values()], 300)
-    batches = Batches(sources, {"sounds": 1.0, "series": 3.0}, tokenizer, 7, 16)
+    batches = rendered({"sounds": 1.0, "series": 3.0}, 16)
     a, _, b, other = batches(5), batches(2), batches(5), batches(6)
     assert [e.caption for e in a] == [e.caption for e in b] != [e.caption for e in other]
     assert all(torch.equal(x.item.chunks[0].data, y.item.chunks[0].data) for x, y in zip(a, b, strict=True))
