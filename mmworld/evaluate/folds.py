@@ -60,7 +60,6 @@ def trained(split: Split, data: Path, threads: int, path: Path = RECIPE) -> Path
         log.info("training without fold %d and speaker %s, some minutes, into %s", split.fold, split.speaker, out)
         each = max(1, threads // recipe.processes)
         fit.train(dataclasses.replace(recipe, out=str(out), threads=each))
-        torch.set_num_threads(threads)
     if not (out / WEIGHTS).is_file():
         raise ResourceError(f"{out}: training was stopped", hint="the same command goes on")
     return out

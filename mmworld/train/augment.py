@@ -103,10 +103,10 @@ def jitter(rng: Generator, picture: Array) -> Array:
     return np.stack([tables[c][picture[..., c, :, :]] for c in range(3)], axis=-3)
 
 
-def mirror(picture: Array, caption: str) -> tuple[Array, str]:
-    """The picture flipped from left to right, and its caption with the two words swapped."""
-    swapped = re.sub(r"\b(left|right)\b", lambda m: "right" if m[0] == "left" else "left", caption)
-    return np.ascontiguousarray(picture[..., ::-1]), swapped
+def mirror(picture: Array, *captions: str) -> tuple[Any, ...]:
+    """The picture flipped from left to right, and each of its captions with the two words swapped."""
+    swapped = (re.sub(r"\b(left|right)\b", lambda m: "right" if m[0] == "left" else "left", c) for c in captions)
+    return np.ascontiguousarray(picture[..., ::-1]), *swapped
 
 
 def turn(rng: Generator, points: Array, degrees: float = 12.0) -> Array:

@@ -66,7 +66,8 @@ def newest(folder: Path) -> tuple[int, dict[str, Tensor]] | None:
 
 def steps_done(folder: Path) -> int:
     """As the name of the newest checkpoint says; 0 if there is none."""
-    return max((int(_NAME.fullmatch(p.name)[1]) for p in found(folder)), default=0)  # type: ignore[index]
+    held = found(folder)
+    return int(held[-1].name.split("-")[1]) if held else 0
 
 
 def flatten(**groups: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from mmworld.train import checkpoint, real, sources
 from mmworld.train.batches import Batches
 from mmworld.train.recipe import Recipe
 from mmworld.train.sources import Draw
+from mmworld.weights.checkpoint import write_atomic
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -62,8 +63,16 @@ def run(path: Path | str, overrides: Sequence[str] = ()) -> Path:
 
 def train(recipe: Recipe) -> Path:
     """As `run`, from a recipe."""
-    out = Path(recipe.out)
+    before = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
+    try:
+        return _train(recipe)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(recipe: Recipe) -> Path:
+    out = Path(recipe.out)
     _agree(recipe, out)
     data = Path(os.environ.get("MMWORLD_TEST_DATA", recipe.data))
     drawn = sources.build(list(recipe.sources), data, recipe.folds, recipe.speakers)
@@ -119,16 +128,18 @@ def _together(module: Captioning, recipe: Recipe) -> None:
 
 def _trainer(processes: int) -> Trainer:
     from lightning import Trainer
-    from lightning.pytorch.strategies import DDPStrategy
+    from lightning.pytorch.strategies import DDPStrategy, Strategy
 
     for name in ("pytorch", "fabric"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Grad strides do not match")  # of convolutions; it costs nothing that shows
-    start: Literal["popen", "fork"] = "popen" if torch.cuda.is_available() else "fork"
-    together = DDPStrategy(start_method=start, find_unused_parameters=True)
+    strategy: Strategy | str = "auto"
+    if processes > 1:
+        start: Literal["popen", "fork"] = "popen" if torch.cuda.is_available() else "fork"
+        strategy = DDPStrategy(start_method=start, find_unused_parameters=True)
     return Trainer(
         accelerator="auto",
-        strategy=together if processes > 1 else "auto",
+        strategy=strategy,
         devices=processes,
         max_epochs=1,
         use_distributed_sampler=False,
@@ -169,6 +180,8 @@ def _agree(recipe: Recipe, out: Path) -> None:
     if path.is_file():
         theirs = json.loads(path.read_text())
         changed = {k for k in mine if mine[k] != theirs.get(k)}
+        if not changed:
+            return
         done = checkpoint.steps_done(out)
         level = min(recipe.level_until, dataclasses.replace(recipe, steps=theirs["steps"]).level_until)
         if changed - ({"steps"} if done <= level else set()):
@@ -176,7 +189,7 @@ def _agree(recipe: Recipe, out: Path) -> None:
                 f"{out}: begun with another {', '.join(sorted(changed))}", hint="choose another folder: out=…"
             )
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(mine, indent=1))
+    write_atomic(path, json.dumps(mine, indent=1).encode())
 
 
 def _vocabulary(recipe: Recipe, drawn: dict[str, Draw], data: Path) -> Tokenizer:

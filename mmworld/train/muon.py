@@ -38,7 +38,10 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             alike: dict[tuple[int, ...], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
             for p in (p for p in group["params"] if p.grad is not None):
-                mean = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                mean = state["momentum"]
                 mean.lerp_(p.grad, 1 - group["momentum"])
                 ahead = p.grad.lerp(mean, group["momentum"]).flatten(1)
                 alike[tuple(ahead.shape)].append((p, ahead))

@@ -88,8 +88,7 @@ def _photograph(rng: Generator, store: Store) -> tuple[NDArray[np.uint8], tuple[
     i = int(rng.integers(len(store)))
     picture, said = store[i][0], [str(c) for c in rng.permutation(store.captions[i])]
     if rng.random() < 0.5:
-        said = [augment.mirror(picture, c)[1] for c in said]
-        picture = augment.mirror(picture, "")[0]
+        picture, *said = augment.mirror(picture, *said)
     return augment.jitter(rng, picture), tuple(said)
 
 
