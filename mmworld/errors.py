@@ -70,3 +70,10 @@ class ResourceError(MMWorldError):
     """Disk, memory or device ran out."""
 
     exit_code = 6
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the CPU or on a device."""
+    named = type(error).__name__ == "OutOfMemoryError"
+    words = ("can't allocate memory", "failed to map segment", "CUDA out of memory")
+    return named or isinstance(error, MemoryError) or any(w in str(error) for w in words)

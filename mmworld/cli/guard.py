@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmworld.cli.console import say
-from mmworld.errors import MMWorldError
+from mmworld.errors import MMWorldError, out_of_memory
 
 INTERRUPTED, CLOSED_PIPE, RESOURCES, INTERNAL = 130, 141, 6, 1
 GRACE = 0.7
@@ -69,7 +69,7 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, MMWorldError):
         say(str(error))
         return error.exit_code
-    if _is_memory(error):
+    if out_of_memory(error):
         say(f"out of memory{_resident()} (a smaller input, a lower --fps or another --device may fit)")
         return RESOURCES
     if isinstance(error, OSError) and error.errno in EXHAUSTED | {errno.EACCES, errno.EPERM}:
@@ -77,12 +77,6 @@ def _explain(error: BaseException) -> int:
         return RESOURCES
     say(f"internal error: {type(error).__name__}: {error} (--debug shows where)")
     return INTERNAL
-
-
-def _is_memory(error: BaseException) -> bool:
-    named = type(error).__name__ == "OutOfMemoryError"
-    words = ("can't allocate memory", "failed to map segment", "CUDA out of memory")
-    return named or isinstance(error, MemoryError) or any(w in str(error) for w in words)
 
 
 def _resident() -> str:

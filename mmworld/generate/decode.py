@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmworld.attention import CAUSAL, Mask
+from mmworld.errors import out_of_memory
 from mmworld.generate.beam import Beam
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
@@ -100,12 +101,23 @@ def generate_many(
     """A text for each item, after its given ids (those before `loss_from`; the rest is not looked at).
 
     `batch` items are encoded in one packed pass; those whose blocks have the same sizes then go through the backbone
-    side by side, so nothing is padded.
+    side by side, so nothing is padded. A batch that the memory does not hold is tried again in two halves.
     """
     out: list[Generation] = []
     for at in range(0, len(items), batch):
-        out += _generate_batch(world, items[at : at + batch], sampler, stop)
+        out += _generate_held(world, items[at : at + batch], sampler, stop)
     return out
+
+
+def _generate_held(world: World, items: Sequence[Item], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:
+    half = len(items) // 2
+    try:
+        return _generate_batch(world, items, sampler, stop)
+    except (MemoryError, RuntimeError) as e:
+        if not half or not out_of_memory(e):
+            raise
+    # Not within the `except`: until it ends, the failed try keeps what it held.
+    return [g for part in (items[:half], items[half:]) for g in _generate_batch(world, part, sampler, stop)]
 
 
 def _generate_batch(world: World, items: Sequence[Item], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:

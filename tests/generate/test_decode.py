@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from mmworld.generate.beam import Beam
 from mmworld.generate.decode import generate_many, pieces
 from mmworld.generate.samplers import Sample
 from mmworld.generate.stop import Stop
-from mmworld.models.world import Item
+from mmworld.models.world import Item, Packed, World
 from mmworld.nn.state import KVState, Row
 
 WORLD = toy_world(seed=5)
@@ -51,6 +52,38 @@ def test_a_batch_is_each_item_recomputed(batch: list[Item], size: int) -> None:
         ids, log_p = recompute(item, 6)
         assert list(g.ids) == [i for i in ids if i != EOS]
         assert g.score == pytest.approx(sum(log_p) / len(log_p), rel=1e-4)
+
+
+@pytest.mark.parametrize(("room", "tries"), [(9, [5]), (3, [5, 2, 3]), (2, [5, 2, 3]), (1, [5, 2])])
+def test_a_batch_that_memory_does_not_hold_is_halved_once(
+    monkeypatch: pytest.MonkeyPatch, room: int, tries: list[int]
+) -> None:
+    batch = [Item((stream("audio", 0.4, seed=i),), (1,)) for i in range(5)]
+    expected = generate_many(WORLD, batch, stop=Stop(4))
+    asked, pack = [], World.pack
+
+    def full(world: World, streams: Any, texts: Any) -> Packed:
+        asked.append(len(streams))
+        if len(streams) > room:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+        return pack(world, streams, texts)
+
+    monkeypatch.setattr(World, "pack", full)
+    if room > 2:
+        assert [g.ids for g in generate_many(WORLD, batch, stop=Stop(4))] == [g.ids for g in expected]
+    else:
+        with pytest.raises(RuntimeError, match="allocate"):
+            generate_many(WORLD, batch, stop=Stop(4))
+    assert asked == tries
+
+
+def test_other_errors_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: Any) -> Packed:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(World, "pack", wrong)
+    with pytest.raises(RuntimeError, match="mat1"):
+        generate_many(WORLD, [Item((), (1,))] * 4)
 
 
 @torch.no_grad()
