@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmworld import config
+from mmworld import __version__, config
 from mmworld.errors import ResourceError
 from mmworld.evaluate import baselines
 from mmworld.evaluate.rendered import Say
@@ -53,8 +53,8 @@ def trained(split: Split, data: Path, threads: int, path: Path = RECIPE) -> Path
     folds = tuple(f for f in real.FOLDS if f != split.fold)
     speakers = tuple(s for s in real.SPEAKERS if s != split.speaker)
     recipe = dataclasses.replace(recipe, folds=folds, speakers=speakers, data=str(data))
-    kept = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in fit.FREE}
-    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+    made = json.dumps([__version__, recipe.identity], sort_keys=True)
+    digest = hashlib.sha256(made.encode()).hexdigest()[:12]
     out = cache_folder() / f"fold{split.fold}-{split.speaker}-{digest}"
     if not (out / WEIGHTS).is_file():
         log.info("training without fold %d and speaker %s, some minutes, into %s", split.fold, split.speaker, out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Batches:
-    """Items of several sources in the given shares."""
+    """Items of several sources, in the shares that `shares` gives for batch k."""
 
     sources: Mapping[str, Draw]
-    shares: Mapping[str, float]
+    shares: Callable[[int], Mapping[str, float]]
     tokenizer: Tokenizer
     seed: int
     size: int
@@ -41,7 +41,8 @@ class Batches:
     def __call__(self, k: int, rank: int = 0, ranks: int = 1) -> list[Example]:
         """Batch k, or the part of it that process `rank` of `ranks` takes."""
         names = list(self.sources)
-        shares = np.array([self.shares[n] for n in names])
+        now = self.shares(k)
+        shares = np.array([now.get(n, 0.0) for n in names])
         drawn = np.random.default_rng((self.seed, k)).choice(len(names), self.size, p=shares / shares.sum())
         # Dealt out in the order of the sources, so that the processes have about equally much to do.
         mine = np.argsort(drawn, kind="stable")[rank::ranks]

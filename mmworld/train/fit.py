@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FREE = {"max_hours", "threads", "save_every", "log_every", "data", "out"}
-"""What may change between the parts of one run."""
 SAMPLED = 400
 """Captions of each source that the vocabulary is learnt from, beside all of Flickr8k's."""
 
@@ -79,7 +77,7 @@ def _train(recipe: Recipe) -> Path:
     tokenizer = _vocabulary(recipe, drawn, data)
     torch.manual_seed(recipe.seed)
     world = World(recipe.world, tokenizer)
-    average = _fit(recipe, world, Batches(drawn, recipe.sources, tokenizer, recipe.seed, recipe.batch))
+    average = _fit(recipe, world, Batches(drawn, recipe.shares, tokenizer, recipe.seed, recipe.batch))
     if average is not None:
         export(world, average, out)
     return out
@@ -174,8 +172,7 @@ def _signals() -> Iterator[Any]:
 
 def _agree(recipe: Recipe, out: Path) -> None:
     """Note the recipe in the folder of the run; ConfigError if another one is there."""
-    mine = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in FREE}
-    mine = json.loads(json.dumps(mine))
+    mine = recipe.identity
     path = out / "recipe.json"
     if path.is_file():
         theirs = json.loads(path.read_text())

@@ -150,10 +150,11 @@ def _kill_daemons() -> None:
 
 
 class Words(nn.Module):
-    """The words of a caption, told from the mean of what the backbone is shown of an item; in training only.
+    """The words of a caption, told from what the backbone is shown of an item; in training only.
 
-    It gives the encoders a gradient from the first step, when the backbone does not look at them yet (bag of words:
-    Joulin et al. 2016, section 3.2).
+    It gives the encoders a gradient from the first step, when the backbone does not look at them yet. Each token gives
+    every word a probability; an item's is the mean over its tokens, so that each may answer for other words (multiple
+    instances: Maron & Lozano-Perez 1998).
     """
 
     def __init__(self, dim: int, vocab: int) -> None:
@@ -162,16 +163,19 @@ class Words(nn.Module):
 
     def forward(self, packed: Packed, items: Sequence[Item]) -> Tensor:
         """Cross-entropy of each item [len(items)] against its words in equal parts; 0 where nothing is perceived."""
-        x, lengths = packed.x, torch.tensor(packed.lengths, device=packed.x.device)
-        owner = torch.arange(len(items), device=x.device).repeat_interleave(lengths)
-        seen = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        seen = torch.ones(len(packed.x), dtype=torch.bool, device=packed.x.device)
         seen[packed.text] = False
-        count = torch.bincount(owner[seen], minlength=len(items))
-        mean = x.new_zeros(len(items), x.shape[1]).index_add(0, owner[seen], x[seen]) / count.clamp(min=1)[:, None]
-        log_p = self.score(self.norm(mean)).log_softmax(-1)
-        said = [sorted(set(i.ids[i.loss_from : -1])) for i in items]
-        each = [-row[ids].mean() for row, ids in zip(log_p, said, strict=True)]
-        return torch.stack(each) * (count > 0)
+        log_p = self.score(self.norm(packed.x[seen])).log_softmax(-1)
+        parts = log_p.split([n.sum().item() for n in seen.split(packed.lengths)])
+        return torch.stack([_missed(p, i) for p, i in zip(parts, items, strict=True)])
+
+
+def _missed(log_p: Tensor, item: Item) -> Tensor:
+    """Mean cross-entropy of the item's words under the mean distribution of its tokens [tokens, V]."""
+    if not len(log_p):
+        return log_p.new_zeros(())
+    words = sorted(set(item.ids[item.loss_from : -1]))
+    return math.log(len(log_p)) - log_p[:, words].logsumexp(0).mean()
 
 
 def losses(world: World, words: Words, batch: Sequence[Example], smoothing: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
 ROUNDS = 5
@@ -18,7 +18,8 @@ learns rendered scenes in fewer steps here."""
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, made orthogonal (Jordan et al. 2024), for matrices and kernels of convolutions.
 
-    torch's own takes matrices alone and works in bfloat16, which many CPUs only emulate.
+    torch's own takes matrices alone and works in bfloat16, which many CPUs only emulate. The processes of a distributed
+    run, whose gradients are alike, share the work.
 
     Args:
         params: parameters of two dimensions or more; a kernel [out, ...] is the matrix [out, rest].
@@ -46,9 +47,20 @@ class Muon(torch.optim.Optimizer):
                 ahead = p.grad.lerp(mean, group["momentum"]).flatten(1)
                 alike[tuple(ahead.shape)].append((p, ahead))
             for shape, found in alike.items():
-                steps = orthogonal(torch.stack([s for _, s in found])) * (SIZE * max(shape) ** 0.5)
+                steps = _together(torch.stack([s for _, s in found])) * (SIZE * max(shape) ** 0.5)
                 for (p, _), s in zip(found, steps, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).add_(s.view_as(p), alpha=-group["lr"])
+
+
+def _together(x: Tensor) -> Tensor:
+    """`orthogonal` of [K, M, N], each process making its share of the K."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return orthogonal(x)
+    mine = slice(distributed.get_rank(), None, distributed.get_world_size())
+    whole = torch.zeros_like(x)
+    whole[mine] = orthogonal(x[mine])
+    distributed.all_reduce(whole)
+    return whole
 
 
 def orthogonal(x: Tensor) -> Tensor:

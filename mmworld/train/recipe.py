@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from dataclasses import asdict, field
+from typing import Any, Literal
 
 from mmworld.config import config
 from mmworld.models.world import WorldConfig
+
+FREE = {"max_hours", "threads", "save_every", "log_every", "data", "out"}
+"""What may change between the parts of one run."""
 
 
 @config
@@ -14,6 +19,8 @@ class Recipe:
     Attributes:
         world: the model.
         sources: name of each source (see mmworld.train.sources) and its share of the items.
+        opening: shares for the first `opening_steps`: simple things make hard ones learnable sooner (curriculum:
+            Bengio et al. 2009).
         data: folder of the real sets, with `train` and `eval` in it.
         out: folder of the run: vocabulary, checkpoints, log, and at the end the model.
         folds, speakers: parts of ESC-10 and FSDD that are trained on.
@@ -35,6 +42,8 @@ class Recipe:
 
     world: WorldConfig
     sources: dict[str, float]
+    opening: dict[str, float] = field(default_factory=dict)
+    opening_steps: int = 0
     data: str = "../shared/data"
     out: str = "runs/nano"
     folds: tuple[int, ...] = (1, 2, 3)
@@ -56,6 +65,22 @@ class Recipe:
     log_every: int = 20
     max_hours: float | None = None
     on_nan: Literal["skip", "stop"] = "skip"
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.opening.keys() - self.sources.keys())
+        if unknown or (self.opening_steps > 0) != bool(self.opening):
+            what = f"{', '.join(unknown)} not among the sources" if unknown else "needs both its shares and its steps"
+            raise ValueError(f"opening: {what}")
+
+    def shares(self, step: int) -> dict[str, float]:
+        """The sources that step draws from."""
+        return self.opening if step < self.opening_steps else self.sources
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights that a run ends with, as plain data."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists
+        return {k: v for k, v in plain.items() if k not in FREE}
 
     @property
     def level_until(self) -> int:

@@ -29,7 +29,7 @@ def build(names: Sequence[str], data: Path, folds: Sequence[int], speakers: Sequ
         "scenes": lambda: scenes.clip,
         "stills": lambda: still,
         "sounds": lambda: sounds.clip,
-        "sounding_scenes": lambda: mixed.clip,
+        "sounding_scenes": lambda: sounding,
         "shapes": lambda: shapes.cloud,
         "series": lambda: series.clip,
         "flickr8k": lambda: photographs(real.flickr8k(data)),
@@ -44,13 +44,22 @@ def build(names: Sequence[str], data: Path, folds: Sequence[int], speakers: Sequ
 
 
 def still(rng: Generator) -> Rendered:
-    """A rendered picture, at times held as a video."""
+    """A rendered picture, half the time held as a short video: the cheapest way to learn what shapes are."""
     drawn = scenes.still(rng)
-    if rng.random() < 0.6:
+    if rng.random() < 0.5:
         return drawn
-    frames = int(rng.integers(4, 13))
+    frames = int(rng.integers(1, 7))
     video = Chunk(drawn.chunks[0].data.repeat(frames, 1, 1, 1), 0.0, frames / FPS, "video", last=True)
     return Rendered((video,), drawn.caption)
+
+
+def sounding(rng: Generator) -> Rendered:
+    """A scene that sounds, at times without its sound or its pictures: either sense is to do alone."""
+    drawn = mixed.clip(rng)
+    kept = int(rng.integers(0, 5))
+    if kept > 1:
+        return drawn
+    return Rendered((drawn.chunks[kept],), drawn.caption.split(". ")[kept])
 
 
 def photographs(store: Store) -> Draw:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,34 @@ def test_weights_of_one_shape_do_not_mix() -> None:
             w.grad = next(p[1] for p in pairs if torch.equal(p[0], w.detach()))
         optimizer.step()
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(together, alone, strict=True))
+
+
+def _step(rank: int, ranks: int, folder: str) -> None:
+    """Three weights, two of one shape, stepped by one of several processes that have the same gradients."""
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(f"{folder}/store", ranks)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
+    torch.save(_stepped(), f"{folder}/{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def _stepped() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    weights = [nn.Parameter(torch.randn(s, generator=generator)) for s in ((5, 7), (5, 7), (9, 4))]
+    optimizer = Muon(weights, lr=0.1)
+    for _ in range(2):
+        for w in weights:
+            w.grad = torch.randn(w.shape, generator=generator)
+        optimizer.step()
+    return [w.detach() for w in weights]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_processes_that_share_the_work_take_the_same_steps_as_one(tmp_path: Path, ranks: int) -> None:
+    torch.multiprocessing.spawn(_step, (ranks, str(tmp_path)), ranks)
+    for rank in range(ranks):
+        made = torch.load(tmp_path / str(rank), weights_only=True)
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(made, _stepped(), strict=True))
 
 
 def test_a_weight_without_gradient_stays() -> None:

@@ -192,13 +192,14 @@ def test_steps_may_change_while_the_learning_rate_is_level(recipe: Path, tmp_pat
         run(recipe, ["steps=40"])
 
 
-def rendered(shares: dict[str, float], size: int) -> Batches:
+def rendered(shares: dict[str, float], size: int, opening: dict[str, float] | None = None) -> Batches:
+    """Batches of the given shares, after two of those of `opening`."""
     from mmworld.render import series, sounds
     from mmworld.text.tokenizer import Tokenizer
 
     sources = {"sounds": sounds.clip, "series": series.clip}
     tokenizer = Tokenizer.train([d(np.random.default_rng(0)).caption for d in sources.values()], 300)
-    return Batches(sources, shares, tokenizer, 7, size)
+    return Batches(sources, lambda k: opening if opening and k < 2 else shares, tokenizer, 7, size)
 
 
 def test_the_processes_parts_make_up_the_batch() -> None:
@@ -208,6 +209,25 @@ def test_the_processes_parts_make_up_the_batch() -> None:
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     counts = [sum(e.source == "series" for e in p) for p in parts]
     assert max(counts) - min(counts) <= 1
+
+
+def test_the_first_batches_are_drawn_from_the_opening() -> None:
+    batches = rendered({"sounds": 1.0, "series": 1.0}, 8, opening={"series": 1.0})
+    sources = [{e.source for e in batches(k)} for k in range(4)]
+    assert sources == [{"series"}] * 2 + [{"sounds", "series"}] * 2
+
+
+def test_a_run_opens_with_the_shares_it_is_told_to(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, ["opening={series: 1.0}", "opening_steps=6"])
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    drawn = {line["step"]: set(line["sources"]) for line in lines if "step" in line}
+    assert drawn == {3: {"series"}, 6: {"series"}, 9: {"series", "sounds"}, 12: {"series", "sounds"}}
+
+
+@pytest.mark.parametrize("wrong", ["opening={scenes: 1.0}", "opening={series: 1.0}", "opening_steps=3"])
+def test_an_opening_has_steps_and_sources_of_the_recipe(recipe: Path, wrong: str) -> None:
+    with pytest.raises(ConfigError, match="opening"):
+        run(recipe, [wrong, "opening_steps=3"] if "scenes" in wrong else [wrong])
 
 
 def test_batch_k_depends_on_seed_and_k_alone() -> None:

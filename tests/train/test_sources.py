@@ -215,6 +215,19 @@ def test_a_draw_is_a_function_of_its_generator(name: str, sets: None) -> None:
         )
 
 
+def test_a_scene_that_sounds_is_at_times_seen_or_heard_alone() -> None:
+    from mmworld.render import mixed
+
+    kinds = set()
+    for i in range(30):
+        clip, whole = sources.sounding(rng(i)), mixed.clip(rng(i))
+        halves = dict(zip(("video", "audio"), whole.caption.split(". "), strict=True))
+        assert clip.caption == ". ".join(halves[c.modality] for c in clip.chunks)
+        assert all(any(c.data.equal(w.data) for w in whole.chunks) for c in clip.chunks)
+        kinds.add(tuple(c.modality for c in clip.chunks))
+    assert kinds == {("video",), ("audio",), ("video", "audio")}
+
+
 def test_pairs_name_what_is_seen_and_what_is_heard(sets: None) -> None:
     draw = sources.pairs(Path(), [1], ["a"])
     for i in range(12):
