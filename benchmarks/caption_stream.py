@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import resource
@@ -19,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ def repeat_packets(source: Path, target: Path, times: int) -> None:
     with av.open(str(source)) as given, av.open(str(target), "w") as out:
         streams = {s.index: out.add_stream_from_template(s) for s in given.streams}
         packets = [p for p in given.demux() if p.dts is not None]
+        # A stream begins before 0 and ends after the clip (an encoder's delay); none may run into its repetition.
+        span = max(p.time_base * (p.dts + p.duration) for p in packets) - min(p.time_base * p.dts for p in packets)
         for i in range(times):
             for packet in packets:
                 # A copy: muxing rescales a packet's times in place.
                 again = av.Packet(bytes(packet))
-                shift = int(Fraction(CLIP * i) / packet.time_base)
+                shift = math.ceil(span * i / packet.time_base)
                 again.pts, again.dts = packet.pts + shift, packet.dts + shift
                 again.time_base, again.duration, again.is_keyframe = (
                     packet.time_base,
