@@ -81,9 +81,10 @@ def _data(recipe: Recipe) -> str:
 
 def _recipe(recipe: Recipe) -> str:
     b = recipe.world.backbone
+    opening = f", the first {recipe.opening_steps:,} of {_listed(sorted(recipe.opening))}" if recipe.opening else ""
     return (
-        f"`mmworld train nano` ({recipe.steps:,} steps of {recipe.batch} draws, seed {recipe.seed}; Muon for the "
-        f"layers, AdamW for the rest, peak learning rate {recipe.learning_rate:g} from step {recipe.warmup} to "
+        f"`mmworld train nano` ({recipe.steps:,} steps of {recipe.batch} draws{opening}, seed {recipe.seed}; Muon for "
+        f"the layers, AdamW for the rest, peak learning rate {recipe.learning_rate:g} from step {recipe.warmup} to "
         f"{recipe.level_until:,}, then falling to 0, weight decay {recipe.weight_decay:g}, label smoothing "
         f"{recipe.label_smoothing:g}, gradient norm at most {recipe.clip:g}; {recipe.processes} processes; "
         f"the weights are an average with decay {recipe.ema:g}). Backbone: width {b.dim}, {b.depth} layers, "

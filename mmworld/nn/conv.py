@@ -17,9 +17,9 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016, figure 5; pooled as in He et al. 2019, ResNet-D).
+    """Two 3x3 convolutions beside a shortcut (He et al. 2016, figure 5) that keeps the largest of each stride's pixels.
 
-    The branch is closed at the start of training. Sides must be multiples of the stride.
+    Sides must be multiples of the stride.
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
@@ -28,8 +28,7 @@ class Residual(nn.Module):
         self.norm1 = group_norm(c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
         self.norm2 = group_norm(c_out)
-        nn.init.zeros_(self.norm2.weight)
-        shrink = [nn.AvgPool2d(stride)] if stride > 1 else []
+        shrink = [nn.MaxPool2d(stride)] if stride > 1 else []
         widen = [nn.Conv2d(c_in, c_out, 1)] if c_in != c_out else []
         self.shortcut = nn.Sequential(*shrink, *widen)
 
