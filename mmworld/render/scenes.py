@@ -106,6 +106,12 @@ def clip(rng: Generator, *, size: int = 96, fps: float = 4.0) -> Rendered:
     return Rendered((video(scene, size, size, fps),), scene.caption)
 
 
+def moment(rng: Generator, *, size: int = 96, fps: float = 4.0) -> Rendered:
+    """A short video of one thing that does something."""
+    scene = draw(rng, 1)
+    return Rendered((video(scene, size, size, fps),), scene.caption)
+
+
 def still(rng: Generator, *, size: int = 96) -> Rendered:
     """A picture: one thing, several alike, or one above or left of another."""
     things, caption = _arrange(rng)

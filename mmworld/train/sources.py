@@ -27,6 +27,7 @@ def build(names: Sequence[str], data: Path, folds: Sequence[int], speakers: Sequ
     """The sources named, over the real sets in the folder `data`; `folds` and `speakers` are those trained on."""
     makers: dict[str, Callable[[], Draw]] = {
         "scenes": lambda: scenes.clip,
+        "moments": lambda: scenes.moment,
         "stills": lambda: still,
         "sounds": lambda: sounds.clip,
         "sounding_scenes": lambda: sounding,

@@ -99,8 +99,17 @@ def test_blinks_are_seen_at_the_rate_of_training() -> None:
 
 
 @given(seeds)
+def test_a_moment_is_one_thing_that_does_one_thing(seed: int) -> None:
+    made = scenes.moment(np.random.default_rng(seed))
+    assert len(facts(made.caption).colours) == len(facts(made.caption).order) == 1
+    assert made.caption.endswith(scenes.ACTIONS)
+    (chunk,) = made.chunks
+    assert (chunk.data != chunk.data[:1]).any()  # something happens
+
+
+@given(seeds)
 def test_the_same_seed_renders_the_same(seed: int) -> None:
-    for make in (scenes.clip, scenes.still, sounds.clip, mixed.clip, shapes.cloud, series.clip):
+    for make in (scenes.clip, scenes.moment, scenes.still, sounds.clip, mixed.clip, shapes.cloud, series.clip):
         a, b = make(np.random.default_rng(seed)), make(np.random.default_rng(seed))
         assert a.caption == b.caption
         assert all((x.data == y.data).all() for x, y in zip(a.chunks, b.chunks, strict=True))
