@@ -102,13 +102,15 @@ class Scene:
 
 def clip(rng: Generator, *, size: int = 96, fps: float = 4.0) -> Rendered:
     """A short video of one to three things that each do something, in order."""
-    scene = draw(rng, int(rng.integers(1, 4)))
-    return Rendered((video(scene, size, size, fps),), scene.caption)
+    return _filmed(draw(rng, int(rng.integers(1, 4))), size, fps)
 
 
 def moment(rng: Generator, *, size: int = 96, fps: float = 4.0) -> Rendered:
     """A short video of one thing that does something."""
-    scene = draw(rng, 1)
+    return _filmed(draw(rng, 1), size, fps)
+
+
+def _filmed(scene: Scene, size: int, fps: float) -> Rendered:
     return Rendered((video(scene, size, size, fps),), scene.caption)
 
 

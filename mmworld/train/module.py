@@ -166,7 +166,7 @@ class Words(nn.Module):
         seen = torch.ones(len(packed.x), dtype=torch.bool, device=packed.x.device)
         seen[packed.text] = False
         log_p = self.score(self.norm(packed.x[seen])).log_softmax(-1)
-        parts = log_p.split([n.sum().item() for n in seen.split(packed.lengths)])
+        parts = log_p.split([n - len(i.ids) + 1 for n, i in zip(packed.lengths, items, strict=True)])
         return torch.stack([_missed(p, i) for p, i in zip(parts, items, strict=True)])
 
 

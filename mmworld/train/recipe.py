@@ -67,10 +67,10 @@ class Recipe:
     on_nan: Literal["skip", "stop"] = "skip"
 
     def __post_init__(self) -> None:
-        unknown = sorted(self.opening.keys() - self.sources.keys())
-        if unknown or (self.opening_steps > 0) != bool(self.opening):
-            what = f"{', '.join(unknown)} not among the sources" if unknown else "needs both its shares and its steps"
-            raise ValueError(f"opening: {what}")
+        if unknown := sorted(self.opening.keys() - self.sources.keys()):
+            raise ValueError(f"opening: {', '.join(unknown)} not among the sources")
+        if (self.opening_steps > 0) != bool(self.opening):
+            raise ValueError("opening: needs both its shares and its steps")
 
     def shares(self, step: int) -> dict[str, float]:
         """The sources that step draws from."""
