@@ -93,7 +93,9 @@ CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {"caption": child_caption, 
 
 
 def run(child: str, *arguments: str) -> dict[str, Any]:
-    out = subprocess.run([sys.executable, __file__, "--child", child, *arguments], capture_output=True, check=True)
+    """What a child measured, in a process whose threads wait as those of the `mmworld` command do."""
+    command = [sys.executable, __file__, "--child", child, *arguments]
+    out = subprocess.run(command, capture_output=True, check=True, env={"OMP_WAIT_POLICY": "passive", **os.environ})
     return dict(json.loads(out.stdout.splitlines()[-1]))
 
 

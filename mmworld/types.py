@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import IO, TYPE_CHECKING
@@ -68,6 +69,14 @@ class Tokens:
         n = self.x.shape[0]
         if self.start.shape != (n,) or self.end.shape != (n,) or sum(self.blocks) != n:
             raise ValueError(f"{n} tokens need {n} times and blocks that sum to {n}, got {self!r}")
+
+    @classmethod
+    def join(cls, parts: Sequence[Tokens]) -> Tokens:
+        """The tokens of one stream, or of several, one after another."""
+        import torch
+
+        x, start, end = (torch.cat([getattr(p, a) for p in parts]) for a in ("x", "start", "end"))
+        return cls(x, start, end, tuple(n for p in parts for n in p.blocks))
 
     def __len__(self) -> int:
         return self.x.shape[0]

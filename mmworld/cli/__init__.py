@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +27,8 @@ def main() -> None:
     """The `mmworld` command: run the process's own command line and leave."""
     from mmworld.cli import guard
 
+    # Before torch is there: threads that spin while they wait take the core that decodes the media.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     guard.leave(command(sys.argv[1:]))
 
 

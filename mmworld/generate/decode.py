@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,6 +88,33 @@ def decode(
         return [Row(ids, log_p).finish(world.tokenizer, stop) for ids, log_p in found]
     *_, rows = steps(world, state, logits, sampler, stop)
     return [row.finish(world.tokenizer, stop) for row in rows]
+
+
+@torch.no_grad()
+def answer(
+    world: World,
+    contexts: Sequence[KVState],
+    prompt: str = "",
+    sampler: Sampler | Beam = GREEDY,
+    stop: Stop = STOP,
+) -> list[Generation]:
+    """What the model says of each context; those of the same shape side by side. The contexts stay as they are."""
+    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for i, context in enumerate(contexts):
+        alike[context.shape].append(i)
+    out: dict[int, Generation] = {}
+    for members in alike.values():
+        state, logits = ask(world, [contexts[i] for i in members], prompt)
+        out.update(zip(members, decode(world, state, logits, sampler, stop), strict=True))
+    return [out[i] for i in range(len(contexts))]
+
+
+@torch.no_grad()
+def ask(world: World, contexts: Sequence[KVState], prompt: str = "") -> tuple[KVState, Tensor]:
+    """Contexts of one shape as the rows of a state that has read the prompt, and the logits [B, V] of what follows."""
+    state = KVState.stack(contexts)
+    state.window = None  # what is said must not push out what it is said of
+    return state, read(world, state, torch.tensor([world.prompt(prompt)] * len(contexts)))
 
 
 @torch.no_grad()

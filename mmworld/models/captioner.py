@@ -11,15 +11,15 @@ from typing import Any
 
 from mmworld.errors import MediaError, MMWorldError, UsageError
 from mmworld.generate.beam import Beam
-from mmworld.generate.decode import Generation, generate_many
+from mmworld.generate.decode import answer, generate_many
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
 from mmworld.models.opening import Opened, label, open_modality, open_streams
-from mmworld.models.segments import Segments
+from mmworld.models.segments import Segment, Segments
 from mmworld.models.session import Session
 from mmworld.models.world import Item, World
-from mmworld.stream.ops import join, merge, prefetch
+from mmworld.stream.ops import batched, join, merge, prefetch
 from mmworld.stream.policy import TICK, Every, OnChange, Policy
 from mmworld.types import Caption, Chunk, Source
 
@@ -30,6 +30,8 @@ BOUNDED, WINDOW = 60.0, 512
 """A segment that may grow longer than so many seconds keeps only so many blocks."""
 BATCH, SHORT = 32, 10.0
 """Inputs captioned side by side, and the longest of them in seconds."""
+AHEAD = 40.0
+"""Seconds of a file whose segments are captioned side by side; what is live is captioned as it comes."""
 
 Tap = Callable[[Chunk], Any]
 
@@ -134,20 +136,18 @@ class Captioner:
     def _stream(self, opened: Opened, start: float, tap: Tap | None) -> Iterator[Caption]:
         window = WINDOW if self.policy.longest > BOUNDED else None
         session = Session(self.world, modalities=opened.modalities, window=window)
-        segments = Segments(session, self.policy.start(start), self._say, opened.name)
+        segments = Segments(session, self.policy.start(start))
+        most = 1 if opened.live else max(1, min(BATCH, int(AHEAD / self.policy.longest)))
         with closing(prefetch(self._paced(opened))) as chunks:
-            try:
-                for chunk in chunks:
-                    if tap is not None:
-                        tap(chunk)
-                    yield from segments.take(chunk)
-            except MediaError:
-                yield from segments.finish()
-                raise
-        yield from segments.finish()
+            for some in batched(_cut(chunks, segments, tap), most):
+                yield from self._say(some, opened.name)
 
-    def _say(self, session: Session) -> Generation:
-        return session.generate(self.prompt, self.sampler, self.stop)
+    def _say(self, segments: Sequence[Segment], source: str) -> Iterator[Caption]:
+        contexts = [s.context for s in segments]
+        made = answer(self.world, contexts, self.prompt, self.sampler, self.stop)
+        for segment, text in zip(segments, made, strict=True):
+            if text.text:
+                yield Caption(text.text, segment.start, segment.end, text.score, source)
 
     def _paced(self, opened: Opened) -> Iterator[Chunk]:
         seconds = min(JOINED, self.policy.longest)
@@ -195,6 +195,18 @@ class Captioner:
             text = next(made)
             if text.text:
                 yield Caption(text.text, *one.span, text.score, one.source)
+
+
+def _cut(chunks: Iterable[Chunk], segments: Segments, tap: Tap | None) -> Iterator[Segment]:
+    try:
+        for chunk in chunks:
+            if tap is not None:
+                tap(chunk)
+            yield from segments.take(chunk)
+    except MediaError:
+        yield from segments.finish()
+        raise
+    yield from segments.finish()
 
 
 def _whole(chunks: Sequence[Chunk], joinable: set[str]) -> tuple[Chunk, ...]:

@@ -123,12 +123,7 @@ def _evaluating(modality: Any) -> Iterator[None]:
 
 def _run(modality: Any, chunks: Iterable[Chunk], state: Any = None) -> Tokens:
     state = state if state is not None else modality.init_state()
-    return _join([modality.encode(c, state) for c in chunks])
-
-
-def _join(parts: Sequence[Tokens]) -> Tokens:
-    x, start, end = (torch.cat([getattr(p, a) for p in parts]) for a in ("x", "start", "end"))
-    return Tokens(x, start, end, tuple(n for p in parts for n in p.blocks))
+    return Tokens.join([modality.encode(c, state) for c in chunks])
 
 
 def _recut(modality: Any, chunks: Sequence[Chunk], rng: random.Random) -> list[Chunk]:
@@ -235,7 +230,7 @@ def _check_isolation(m: Any, chunks: Sequence[Chunk], whole: Tokens, tolerance: 
     rest = [second, *chunks[len(before) + 1 :]]
     for state, name in ((one, "two states"), (fork, "a fork")):
         own = [m.encode(piece, state) for piece in rest]
-        _assert_same(whole, _join([*parts, *own]), f"{m.name}: isolation of {name}", tolerance)
+        _assert_same(whole, Tokens.join([*parts, *own]), f"{m.name}: isolation of {name}", tolerance)
 
 
 def _check_batch(m: Any, chunks: Sequence[Chunk], rng: random.Random, tolerance: float) -> None:

@@ -1,44 +1,53 @@
-"""One stream through a session, cut into segments that are spoken of as the policy says."""
+"""One stream through a session, cut into segments as the policy says."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from mmworld.generate.decode import Generation
 from mmworld.models.session import Block, Session
+from mmworld.nn.state import KVState
 from mmworld.stream.policy import TICK, Judge
-from mmworld.types import Caption, Chunk
+from mmworld.types import Chunk
 
-Say = Callable[[Session], Generation]
+HELD = 64
+"""Blocks that may wait for the backbone, which reads many as fast as one; the end of a segment waits for none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """What the backbone has read of [start, end) seconds, and of nothing before."""
+
+    start: float
+    end: float
+    context: KVState
 
 
 class Segments:
-    """Takes chunks, gives captions. What ended by a segment's end is in it, whatever the chunks were.
+    """Takes chunks, gives segments. What ended by a segment's end is in it, whatever the chunks were.
 
     Args:
         session: fresh.
         judge: says when a segment ends.
-        say: makes the text of what the session holds.
-        source: name that the captions bear.
     """
 
-    def __init__(self, session: Session, judge: Judge, say: Say, source: str) -> None:
-        self._session, self._judge, self._say, self._source = session, judge, say, source
+    def __init__(self, session: Session, judge: Judge) -> None:
+        self._session, self._judge = session, judge
         self._start = -math.inf  # of the segment
         self._seen = -math.inf  # end of the last block in it
         self._filled = self._spoken = False
+        self._held: list[Block] = []
         self._last: dict[str, Chunk] = {}
 
-    def take(self, chunk: Chunk) -> Iterator[Caption]:
-        """The captions that the next chunk makes due."""
+    def take(self, chunk: Chunk) -> Iterator[Segment]:
+        """The segments that the next chunk ends."""
         self._session.feed(chunk)
         self._last[chunk.modality] = chunk
         yield from self._advance()
 
-    def finish(self) -> Iterator[Caption]:
-        """The caption of the rest; streams that have not been marked as ended end here."""
+    def finish(self) -> Iterator[Segment]:
+        """The segment of the rest; streams that have not been marked as ended end here."""
         for name, stream in self._session.streams.items():
             if stream.open and name in self._last:
                 last = self._last[name]
@@ -47,7 +56,7 @@ class Segments:
                 self._session.close(name)
                 yield from self._advance()
 
-    def _advance(self) -> Iterator[Caption]:
+    def _advance(self) -> Iterator[Segment]:
         session = self._session
         if session.done == -math.inf:
             return
@@ -71,7 +80,7 @@ class Segments:
             else:
                 return
 
-    def _enter(self, blocks: Sequence[Block]) -> Iterator[Caption]:
+    def _enter(self, blocks: Sequence[Block]) -> Iterator[Segment]:
         ready: list[Block] = []
         for block in blocks:
             changed = self._judge.changed(block.modality, block.tokens.x, block.end)
@@ -83,20 +92,22 @@ class Segments:
             self._seen = block.end
         self._put(ready)
 
-    def _put(self, blocks: Sequence[Block]) -> None:
-        self._session.enter(blocks)
+    def _put(self, blocks: Sequence[Block], most: int = HELD) -> None:
         self._filled = self._filled or bool(blocks)
+        self._held += blocks
+        if len(self._held) > most:
+            self._session.enter(self._held)
+            self._held = []
 
-    def _rest(self, now: float) -> Iterator[Caption]:
+    def _rest(self, now: float) -> Iterator[Segment]:
         if self._filled and (not self._spoken or now - self._start >= self._judge.least):
             yield from self._speak(max(now, self._start))
         self._filled = False
 
-    def _speak(self, now: float) -> Iterator[Caption]:
+    def _speak(self, now: float) -> Iterator[Segment]:
         """End the segment at `now`."""
-        made = self._say(self._session)
-        if made.text:
-            yield Caption(made.text, self._start, now, made.score, self._source)
+        self._put([], most=0)
+        yield Segment(self._start, now, self._session.context)
         self._session.clear(now)
         self._filled, self._spoken = False, True
         self._begin(now)

@@ -17,7 +17,7 @@ from torch import Tensor
 from mmworld.attention import CAUSAL, Mask
 from mmworld.errors import CheckpointError, ConfigError, LimitError, UsageError
 from mmworld.generate.beam import Beam
-from mmworld.generate.decode import Generation, decode, pieces, read, steps
+from mmworld.generate.decode import Generation, answer, ask, pieces, steps
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.models import snapshot
@@ -175,18 +175,17 @@ class Session:
             return
         if self.origin is None:
             self.origin = self.begin
-        x = torch.cat([self.world.observe(b.modality, b.tokens, self.origin) for b in blocks])
+        x = _observed(self.world, blocks, self.origin)
         self.world.backbone(x[None], Mask("blocks", tuple(len(b.tokens) for b in blocks)), self.context)
 
     def generate(self, prompt: str = "", sampler: Sampler | Beam = GREEDY, stop: Stop = STOP) -> Generation:
         """What the model says of the context; the context stays as it is."""
-        context, logits = self._ask(prompt)
-        return decode(self.world, context, logits, sampler, stop)[0]
+        return answer(self.world, [self.context], prompt, sampler, stop)[0]
 
     @torch.no_grad()
     def pieces(self, prompt: str = "", sampler: Sampler = GREEDY, stop: Stop = STOP) -> Iterator[str]:
         """The text of `generate`, piece by piece as it is made."""
-        context, logits = self._ask(prompt)
+        context, logits = ask(self.world, [self.context], prompt)
         eos = self.world.tokenizer.eos
         grown = (rows[0].ids for rows in steps(self.world, context, logits, sampler, stop))
         yield from pieces(self.world.tokenizer, ([i for i in ids if i != eos] for ids in grown))
@@ -253,12 +252,6 @@ class Session:
         heappush(self._waiting, (tick(block.end), block.modality, self._arrived, block))
         self._arrived += 1
 
-    @torch.no_grad()
-    def _ask(self, prompt: str) -> tuple[KVState, Tensor]:
-        context = self.context.fork()
-        context.window = None  # what is said must not push out what it is said of
-        return context, read(self.world, context, torch.tensor([self.world.prompt(prompt)]))
-
     def _stream(self, chunk: Chunk) -> Stream:
         stream = self.streams.get(chunk.modality)
         if stream is None:
@@ -278,6 +271,16 @@ def split(modality: str, tokens: Tokens) -> Iterator[Block]:
         if n:
             yield Block(modality, Tokens(tokens.x[part], tokens.start[part], tokens.end[part], (n,)))
         at += n
+
+
+def _observed(world: World, blocks: Sequence[Block], origin: float) -> Tensor:
+    """The tokens of blocks, in order, as the backbone takes them [N, D]; each modality's in one go."""
+    parts: dict[int, Tensor] = {}
+    for name in {b.modality for b in blocks}:
+        mine = [i for i, b in enumerate(blocks) if b.modality == name]
+        tokens = Tokens.join([blocks[i].tokens for i in mine])
+        parts.update(zip(mine, world.observe(name, tokens, origin).split(tokens.blocks), strict=True))
+    return torch.cat([parts[i] for i in range(len(blocks))])
 
 
 def _adapter(world: World, name: str) -> Any:

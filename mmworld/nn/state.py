@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -52,6 +52,25 @@ class KVState:
         """An independent copy that shares the tensors until either side goes on."""
         keys, values = [r.fork() for r in self.keys], [r.fork() for r in self.values]
         return KVState(self.window, self.sinks, self.blocks, keys, values, dict(self.context), self.offset)
+
+    @property
+    def shape(self) -> tuple[int | None, int, int, tuple[int, ...]]:
+        """What states must have in common to be rows of one."""
+        return self.window, self.sinks, self.offset, self.blocks
+
+    @classmethod
+    def stack(cls, states: Sequence[KVState]) -> KVState:
+        """The rows of states of one shape, in one state; they stay as they are."""
+        if len({s.shape for s in states}) != 1:
+            raise ValueError("states of different shapes cannot be rows of one")
+        out = states[0].fork()
+        if len(states) > 1:
+            out.keys = [Row(torch.cat([r.x for r in rows])) for rows in zip(*(s.keys for s in states), strict=True)]
+            out.values = [Row(torch.cat([r.x for r in rows])) for rows in zip(*(s.values for s in states), strict=True)]
+            for i in out.context:
+                k, v = zip(*(s.context[i] for s in states), strict=True)
+                out.context[i] = torch.cat(k), torch.cat(v)
+        return out
 
     def select(self, rows: Tensor) -> None:
         """Keep only these rows of the batch, int64 [rows], in this order; a row may be repeated."""

@@ -1,4 +1,4 @@
-"""Streams of chunks: merged by time, joined into longer pieces, read ahead in a thread."""
+"""Streams of chunks: merged by time, joined into longer pieces, in batches, read ahead in a thread."""
 
 from __future__ import annotations
 
@@ -45,6 +45,27 @@ def _joined(chunks: list[Chunk]) -> Chunk:
 
     full = [c.data for c in chunks if len(c.data)] or [chunks[0].data]
     return replace(chunks[-1], data=torch.cat(full) if len(full) > 1 else full[0], start=chunks[0].start)
+
+
+def batched(items: Iterable[T], most: int) -> Iterator[list[T]]:
+    """The items in lists of 1, 2, 4 and so on up to `most`: the first comes at once, later ones save work together.
+
+    An error in the making comes after the items before it.
+    """
+    held: list[T] = []
+    size = 1
+    try:
+        for item in items:
+            held.append(item)
+            if len(held) == size:
+                yield held
+                held, size = [], min(2 * size, most)
+    except Exception:
+        if held:
+            yield held
+        raise
+    if held:
+        yield held
 
 
 def prefetch(items: Iterable[T], depth: int = 16) -> Generator[T, None, None]:

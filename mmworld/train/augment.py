@@ -31,6 +31,13 @@ def colour(rng: Generator, wave: Array, decibels: float) -> Array:
     return np.fft.irfft(spectrum * response, len(wave)).astype(np.float32)
 
 
+def narrow(wave: Array, rate: int, highest: float) -> Array:
+    """With nothing above `highest` Hz: a telephone, an old recording."""
+    spectrum = np.fft.rfft(wave)
+    spectrum[int(highest * len(wave) / rate) + 1 :] = 0
+    return np.fft.irfft(spectrum, len(wave)).astype(np.float32)
+
+
 def room(rng: Generator, wave: Array, rate: int) -> Array:
     """With the echo of a small room: a decaying noise tail."""
     decay = rng.uniform(0.02, 0.12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from toy import TOYS, cut, stream, toy_world
 
 from mmworld.errors import MediaError, UsageError
-from mmworld.generate.decode import Generation
 from mmworld.generate.stop import Stop
 from mmworld.models.captioner import Captioner, Failure
 from mmworld.models.opening import Opened
-from mmworld.models.session import Session
+from mmworld.models.segments import Segment
 from mmworld.stream.ops import merge
 from mmworld.stream.policy import AtEnd, Every, OnChange, Policy
 from mmworld.types import Caption, Chunk
@@ -28,8 +27,9 @@ WORLD = toy_world(seed=5)
 class Talker(Captioner):
     """Always has something to say: the sizes of the blocks it has seen."""
 
-    def _say(self, session: Session) -> Generation:
-        return Generation(str(session.context.blocks), (), 0.0)
+    def _say(self, segments: Sequence[Segment], source: str) -> Iterator[Caption]:
+        for s in segments:
+            yield Caption(str(s.context.blocks), s.start, s.end, 0.0, source)
 
 
 def captioner(policy: Policy) -> Captioner:

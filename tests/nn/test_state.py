@@ -229,6 +229,27 @@ def test_rows_of_a_batch_can_be_chosen_anew() -> None:
 
 
 @torch.no_grad()
+@given(streams(), st.none() | st.integers(1, 4), st.integers(0, 2), st.integers(1, 3))
+def test_stacked_states_go_on_as_each_alone(
+    chunks: list[tuple[int, ...]], window: int | None, sinks: int, n: int
+) -> None:
+    model, length = rotary(), sum(map(sum, chunks))
+    rows = tokens(length + 3, batch=n)
+    alone = [KVState(window, sinks) for _ in range(n)]
+    for x, state in zip(rows, alone, strict=True):
+        chunked(model, x[None, :length], chunks, state)
+    stacked = KVState.stack(alone)
+    together = model(rows[:, length:], CAUSAL, stacked)
+    want = [model(x[None, length:], CAUSAL, state) for x, state in zip(rows, alone, strict=True)]
+    assert relative_error(together, torch.cat(want)) < 1e-10
+
+
+def test_states_of_different_shapes_do_not_stack() -> None:
+    with pytest.raises(ValueError, match="different shapes"):
+        KVState.stack([KVState(), KVState(window=3)])
+
+
+@torch.no_grad()
 def test_a_state_keeps_the_context() -> None:
     torch.manual_seed(0)
     layers = lambda _: Layer(CONFIG, cross=CrossAttention(CONFIG, context_dim=10))  # noqa: E731

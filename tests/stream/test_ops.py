@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import TOYS, cut, stream
 
-from mmworld.stream.ops import join, merge, prefetch
+from mmworld.stream.ops import batched, join, merge, prefetch
 from mmworld.types import Chunk
 
 
@@ -88,3 +88,22 @@ def test_closing_closes_the_source_and_ends_the_thread() -> None:
     ahead.close()
     assert closed.is_set()
     assert not any(t.name == "prefetch" for t in threading.enumerate())
+
+
+@given(st.integers(0, 40), st.integers(1, 9))
+def test_batches_double_up_to_the_most(n: int, most: int) -> None:
+    got = list(batched(iter(range(n)), most))
+    assert [i for some in got for i in some] == list(range(n))
+    assert [len(some) for some in got[:-1]] == [min(2**i, most) for i in range(len(got) - 1)]
+    assert not got or 1 <= len(got[-1]) <= min(2 ** (len(got) - 1), most)
+
+
+def test_the_first_batch_waits_for_nothing_and_an_error_for_what_came_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield from range(5)
+        raise OSError("unplugged")
+
+    got = batched(items(), 4)
+    assert [next(got), next(got), next(got)] == [[0], [1, 2], [3, 4]]
+    with pytest.raises(OSError, match="unplugged"):
+        next(got)

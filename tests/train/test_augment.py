@@ -132,6 +132,15 @@ def test_jitter_keeps_the_order_of_brightness() -> None:
         assert (np.diff(augment.jitter(rng(i), ramp).astype(int), axis=2) >= 0).all()
 
 
+@given(st.integers(2, 4000), st.floats(300, 7000))
+def test_narrow_takes_what_lies_above_and_leaves_the_rest(n: int, highest: float) -> None:
+    wave = rng(n).standard_normal(n).astype(np.float32)
+    before, after = np.fft.rfft(wave), np.fft.rfft(augment.narrow(wave, 16_000, highest))
+    low = np.fft.rfftfreq(n, 1 / 16_000) <= highest
+    assert np.allclose(after[low], before[low], atol=1e-3 * np.abs(before).max())
+    assert np.abs(after[~low]).max(initial=0) < 1e-3 * np.abs(before).max()
+
+
 @given(seeds)
 def test_turned_points_keep_height_and_features(seed: int) -> None:
     points = np.random.default_rng(7).normal(0, 3, (400, 6)).astype(np.float32)
