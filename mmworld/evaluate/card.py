@@ -16,7 +16,7 @@ from mmworld.weights.checkpoint import read_header, write_atomic
 CARD = "README.md"
 RENDERED = {
     "scenes": "coloured shapes that move, appear, grow and blink, in order",
-    "moments": "one coloured shape that does one thing",
+    "moments": "one coloured shape that does one thing, others that stand by",
     "stills": "pictures of coloured shapes: their counts and places",
     "sounds": "beeps, sweeps, bursts and clicks, in order",
     "sounding_scenes": "scenes with a sound track",

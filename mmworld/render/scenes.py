@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -102,16 +102,19 @@ class Scene:
 
 def clip(rng: Generator, *, size: int = 96, fps: float = 4.0) -> Rendered:
     """A short video of one to three things that each do something, in order."""
-    return _filmed(draw(rng, int(rng.integers(1, 4))), size, fps)
+    scene = draw(rng, int(rng.integers(1, 4)))
+    return Rendered((video(scene, size, size, fps),), scene.caption)
 
 
 def moment(rng: Generator, *, size: int = 96, fps: float = 4.0) -> Rendered:
-    """A short video of one thing that does something."""
-    return _filmed(draw(rng, 1), size, fps)
-
-
-def _filmed(scene: Scene, size: int, fps: float) -> Rendered:
-    return Rendered((video(scene, size, size, fps),), scene.caption)
+    """A short video of one thing that does something: alone, or cut out of a scene whose others stand by."""
+    scene = draw(rng, 1 if rng.random() < 0.5 else int(rng.integers(2, 4)))
+    i = int(rng.integers(len(scene.events)))
+    edges = [0.0, *(e.end for e in scene.events[:-1])], [*(e.start for e in scene.events[1:]), scene.duration]
+    start, stop = (e[i] for e in edges)
+    frames = render(scene, size, size, np.arange(start, stop, 1 / fps))
+    chunk = Chunk(torch.from_numpy(frames), 0.0, len(frames) / fps, "video", last=True)
+    return Rendered((chunk,), replace(scene, events=scene.events[i : i + 1]).caption)
 
 
 def still(rng: Generator, *, size: int = 96) -> Rendered:

@@ -145,6 +145,8 @@ def digits(stores: list[Store]) -> Draw:
         store = stores[int(rng.integers(len(stores)))]
         i = int(rng.integers(len(store)))
         wave = augment.colour(rng, augment.speed(rng, store[i], 1.25), 8)
+        if rng.random() < 0.7:
+            wave = augment.narrow(wave, RATE, rng.uniform(3300, 4200))
         if rng.random() < 0.4:
             wave = augment.room(rng, wave, RATE)
         return augment.level(rng, wave, -8, 0), store.captions[i][0]

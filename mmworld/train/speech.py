@@ -21,7 +21,7 @@ TIMBRES = (
     *(f"f{i}" for i in range(1, 6)),
     *("klatt", "klatt2", "klatt3", "adam", "Alex", "Andy", "Denis", "Diogo", "Gene", "Lee", "Mike", "Mario", "steph"),
 )
-SPEAKERS = 240
+SPEAKERS = 720
 
 
 def synthetic_digits() -> Store | None:
@@ -37,7 +37,7 @@ def _speak_all(program: str) -> Iterable[tuple[str, Decoded]]:
     rng = random.Random(0)
     voices = rng.sample(list(itertools.product(ACCENTS, TIMBRES)), len(ACCENTS) * len(TIMBRES))
     jobs = [
-        (f"{accent}+{timbre}", rng.randint(15, 85), rng.randint(110, 210), digit)
+        (f"{accent}+{timbre}", rng.randint(15, 85), rng.randint(130, 310), digit)
         for accent, timbre in itertools.islice(itertools.cycle(voices), SPEAKERS)
         for digit in range(10)
     ]

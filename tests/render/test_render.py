@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmworld.render import Facts, facts, mixed, scenes, series, shapes, sounds
-from mmworld.render.words import COLOURS, SOLIDS, TIMES
+from mmworld.render.words import COLOURS, SOLIDS, TIMES, noun
 
 GREY = scenes.Background(np.full((1, 1, 3), 128, np.float32), 0.0, 0)
 seeds = st.integers(0, 2**32 - 1)
@@ -105,6 +105,21 @@ def test_a_moment_is_one_thing_that_does_one_thing(seed: int) -> None:
     assert made.caption.endswith(scenes.ACTIONS)
     (chunk,) = made.chunks
     assert (chunk.data != chunk.data[:1]).any()  # something happens
+
+
+def test_in_a_moment_the_others_stand_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[scenes.Scene] = []
+    draw, render, filmed = scenes.draw, scenes.render, []
+    monkeypatch.setattr(scenes, "draw", lambda *a: drawn.append(draw(*a)) or drawn[-1])
+    monkeypatch.setattr(scenes, "render", lambda s, h, w, times: filmed.append(times) or render(s, h, w, times))
+    company = 0
+    for seed in range(100):
+        made = scenes.moment(np.random.default_rng(seed))
+        scene, times = drawn.pop(), filmed.pop()
+        changing = [e for e in scene.events if len({e.state(t) for t in times}) > 1]
+        assert [f"{noun(e.thing.name)} {e.action}" for e in changing] == [made.caption]
+        company += any(e.state(times[0])[2] for e in scene.events if e not in changing)
+    assert 20 < company < 60
 
 
 @given(seeds)
