@@ -63,6 +63,7 @@ def _loudest(wave: NDArray[np.float32]) -> float:
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the changes of colour that may silence a pure tone."""
     monkeypatch.setattr(augment, "colour", lambda rng, wave, decibels: wave)
+    monkeypatch.setattr(augment, "narrow", lambda wave, rate, highest: wave)
     monkeypatch.setattr(augment, "noise", lambda rng, wave, quietest, loudest: wave)
     monkeypatch.setattr(augment, "level", lambda rng, wave, *_: (wave / np.abs(wave).max()).astype(np.float32))
 
