@@ -56,7 +56,9 @@ def resident() -> int:
 
 
 def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Of this process alone; ru_maxrss would begin at what the parent held, which rendered the film."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
 
 
 def child_caption(path: str, model: str, modality: str = "") -> dict[str, Any]:
