@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +17,9 @@ from mmworld.generate.stop import STOP, Stop
 from mmworld.models.world import Item, World
 from mmworld.nn.state import KVState
 from mmworld.text.tokenizer import Tokenizer
+
+Group = tuple[list[int], KVState, Tensor]
+"""Indices, and for each of them a row of a state and of the logits [B, V] that predict its first id."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,9 @@ def answer(
     stop: Stop = STOP,
 ) -> list[Generation]:
     """What the model says of each context; those of the same shape side by side. The contexts stay as they are."""
-    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for i, context in enumerate(contexts):
-        alike[context.shape].append(i)
-    out: dict[int, Generation] = {}
-    for members in alike.values():
-        state, logits = ask(world, [contexts[i] for i in members], prompt)
-        out.update(zip(members, decode(world, state, logits, sampler, stop), strict=True))
-    return [out[i] for i in range(len(contexts))]
+    groups = alike([c.shape for c in contexts])
+    asked = ((members, *ask(world, [contexts[i] for i in members], prompt)) for members in groups)
+    return _decoded(world, asked, sampler, stop)
 
 
 @torch.no_grad()
@@ -140,32 +137,39 @@ def generate_many(
 def _generate_held(world: World, items: Sequence[Item], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:
     half = len(items) // 2
     try:
-        return _generate_batch(world, items, sampler, stop)
+        return _decoded(world, prefill(world, items), sampler, stop)
     except (MemoryError, RuntimeError) as e:
         if not half or not out_of_memory(e):
             raise
     # Not within the `except`: until it ends, the failed try keeps what it held.
-    return [g for part in (items[:half], items[half:]) for g in _generate_batch(world, part, sampler, stop)]
+    halves = (items[:half], items[half:])
+    return [g for part in halves for g in _decoded(world, prefill(world, part), sampler, stop)]
 
 
-def _generate_batch(world: World, items: Sequence[Item], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:
+def _decoded(world: World, groups: Iterable[Group], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:
+    """The texts of all groups, in the order of their members' indices."""
     out: dict[int, Generation] = {}
-    for members, state, logits in prefill(world, items):
+    for members, state, logits in groups:
         out.update(zip(members, decode(world, state, logits, sampler, stop), strict=True))
-    return [out[i] for i in range(len(items))]
+    return [out[i] for i in sorted(out)]
 
 
-def prefill(world: World, items: Sequence[Item]) -> Iterator[tuple[list[int], KVState, Tensor]]:
+def alike(keys: Iterable[Hashable]) -> list[list[int]]:
+    """The indices of equal keys together, in the order in which the keys first come."""
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for i, key in enumerate(keys):
+        members[key].append(i)
+    return list(members.values())
+
+
+def prefill(world: World, items: Sequence[Item]) -> Iterator[Group]:
     """Read each item up to its `loss_from`. Those whose blocks have the same sizes come together: their indices, their
     state, and the logits [B, V] of the id that comes next."""
     packed = world.pack([i.chunks for i in items], [i.ids[: i.loss_from] for i in items])
     rows = packed.x.split(packed.lengths)
-    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for i, sizes in enumerate(packed.blocks):
-        alike[sizes].append(i)
-    for sizes, members in alike.items():
+    for members in alike(packed.blocks):
         state = KVState()
-        y = world.backbone(torch.stack([rows[i] for i in members]), Mask("blocks", sizes), state)
+        y = world.backbone(torch.stack([rows[i] for i in members]), Mask("blocks", packed.blocks[members[0]]), state)
         yield members, state, world.logits(y[:, -1])
 
 

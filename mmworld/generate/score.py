@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from mmworld.attention import CAUSAL
-from mmworld.generate.decode import prefill
+from mmworld.generate.decode import alike, prefill
 from mmworld.models.world import Item, World
 from mmworld.nn.state import KVState
 
@@ -23,11 +22,9 @@ def score_texts(world: World, items: Sequence[Item], texts: Sequence[str]) -> Te
 
     The same as `World.scores` on items that hold the text.
     """
-    alike: dict[int, list[int]] = defaultdict(list)
     ids = [(*world.tokenizer.encode(t), world.tokenizer.eos) for t in texts]
-    for i, text in enumerate(ids):
-        alike[len(text)].append(i)
-    groups = [(members, torch.tensor([ids[i] for i in members], device=world.device)) for members in alike.values()]
+    by_length = alike(map(len, ids))
+    groups = [(members, torch.tensor([ids[i] for i in members], device=world.device)) for members in by_length]
     out = torch.empty(len(items), len(texts), device=world.device)
     for at in range(0, len(items), BATCH):
         for rows, state, logits in prefill(world, items[at : at + BATCH]):

@@ -112,8 +112,7 @@ def moment(rng: Generator, *, size: int = 96, fps: float = 4.0) -> Rendered:
     i = int(rng.integers(len(scene.events)))
     edges = [0.0, *(e.end for e in scene.events[:-1])], [*(e.start for e in scene.events[1:]), scene.duration]
     start, stop = (e[i] for e in edges)
-    frames = render(scene, size, size, np.arange(start, stop, 1 / fps))
-    chunk = Chunk(torch.from_numpy(frames), 0.0, len(frames) / fps, "video", last=True)
+    chunk = _film(scene, size, size, np.arange(start, stop, 1 / fps), fps)
     return Rendered((chunk,), replace(scene, events=scene.events[i : i + 1]).caption)
 
 
@@ -140,7 +139,11 @@ def draw(rng: Generator, n: int, room: Sequence[float] = ()) -> Scene:
 
 def video(scene: Scene, height: int = 96, width: int = 96, fps: float = 4.0) -> Chunk:
     """The scene as one chunk of frames at the times i / fps."""
-    times = np.arange(int(scene.duration * fps)) / fps
+    return _film(scene, height, width, np.arange(int(scene.duration * fps)) / fps, fps)
+
+
+def _film(scene: Scene, height: int, width: int, times: NDArray[np.float64], fps: float) -> Chunk:
+    """The frames at the given seconds as one chunk whose clock begins at 0."""
     return Chunk(torch.from_numpy(render(scene, height, width, times)), 0.0, len(times) / fps, "video", last=True)
 
 
