@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "mmworld" / "samples"
 BLOCK = re.compile(r"^(<!-- not run: [^\n]+-->\n)?```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
+RECIPE = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SCRIPT = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -56,6 +57,14 @@ def test_documented_commands_run(commands: list[str], tmp_path: Path, monkeypatc
 def test_documented_scripts_run(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _samples(tmp_path, monkeypatch, wants_nano=True)
     exec(compile(script, "documented", "exec"), {"__name__": "documented"})
+
+
+@pytest.mark.parametrize("recipe", RECIPE.findall((ROOT / "docs" / "training.md").read_text()))
+def test_documented_recipes_train(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightning")
+    _samples(tmp_path, monkeypatch, wants_nano=True)
+    Path("mine.yaml").write_text(recipe)
+    assert command(["train", "mine.yaml", "steps=1", "batch=2"]) == 0
 
 
 def _samples(folder: Path, monkeypatch: pytest.MonkeyPatch, *, wants_nano: bool) -> None:

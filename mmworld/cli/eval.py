@@ -44,11 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_card(report: dict[str, object], model: str) -> None:
-    from mmworld import config
     from mmworld.evaluate import card, nano
-    from mmworld.train.recipe import Recipe
+    from mmworld.train.recipe import legs
 
-    print(card.write(report, config.load(Recipe, nano.RECIPE), model))
+    print(card.write(report, legs(nano.RECIPE), model))
 
 
 def _names(text: str) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmworld import config
 from mmworld.models.load import find
-from mmworld.models.world import WEIGHTS
+from mmworld.models.world import CONFIG, WEIGHTS, WorldConfig
 from mmworld.train import real
 from mmworld.train.recipe import Recipe
 from mmworld.weights.checkpoint import read_header, write_atomic
@@ -48,49 +50,68 @@ CANNOT = (
 )
 
 
-def write(report: dict[str, Any], recipe: Recipe, folder: Path | str) -> Path:
-    """Put the card into the model's folder; `report` is what `mmworld eval` wrote as JSON."""
-    path = find(folder) / CARD
-    write_atomic(path, render(report, recipe, _parameters(path.parent)).encode())
-    return path
+def write(report: dict[str, Any], recipes: Sequence[Recipe], folder: Path | str) -> Path:
+    """Put the card into the model's folder; `report` is what `mmworld eval` wrote as JSON, `recipes` are the run's."""
+    folder = find(folder)
+    text = render(report, recipes, config.load(WorldConfig, folder / CONFIG), _parameters(folder))
+    write_atomic(folder / CARD, text.encode())
+    return folder / CARD
 
 
-def render(report: dict[str, Any], recipe: Recipe, parameters: int) -> str:
+def render(report: dict[str, Any], recipes: Sequence[Recipe], world: WorldConfig, parameters: int) -> str:
     """The card as Markdown."""
     parts = (
         f"# mmworld-nano\n\nA captioner of video, images, sound, point clouds and sensor series with "
         f"{parameters / 1e6:.1f} M parameters, trained from scratch. It shows what mmworld does on any machine, and "
         "it knows a small world.\n\n"
         "**Licence of the weights: non-commercial research only**, because Flickr8k, which they learnt from, is.",
-        "## Training data\n\n" + _data(recipe),
-        "## Recipe\n\n" + _recipe(recipe),
+        "## Training data\n\n" + _data(recipes),
+        "## Recipe\n\n" + _recipe(recipes, world),
         f"## Scores\n\n{_measured(report)}\n\n{_scores(report)}",
         "## What it cannot do\n\n" + "\n".join(f"- {line}" for line in CANNOT),
     )
     return "\n\n".join(parts) + "\n"
 
 
-def _data(recipe: Recipe) -> str:
-    total = sum(recipe.sources.values())
-    names = {"folds": _listed(recipe.folds), "speakers": _listed(recipe.speakers)}
+def _data(recipes: Sequence[Recipe]) -> str:
+    draws = _draws(recipes)
+    total = sum(draws.values())
+    names = {"folds": _listed(recipes[-1].folds), "speakers": _listed(recipes[-1].speakers)}
     rows = []
-    for source, weight in recipe.sources.items():
+    for source, n in draws.items():
         what, licence = REAL.get(source, (f"rendered here: {RENDERED.get(source, source)}", "ours, Apache-2.0"))
-        rows.append((source, what.format(**names), f"{weight / total:.0%}", licence))
+        rows.append((source, what.format(**names), f"{n / total:.0%}", licence))
     return _table(("source", "what", "share of draws", "licence"), rows)
 
 
-def _recipe(recipe: Recipe) -> str:
-    b = recipe.world.backbone
+def _draws(recipes: Sequence[Recipe]) -> dict[str, float]:
+    """How often each source is drawn from, in all."""
+    draws: dict[str, float] = defaultdict(float)
+    for r in recipes:
+        for shares, steps in ((r.sources, r.steps - r.opening_steps), (r.opening, r.opening_steps)):
+            for source, weight in shares.items():
+                draws[source] += weight / sum(shares.values()) * steps * r.batch
+    return draws
+
+
+def _recipe(recipes: Sequence[Recipe], world: WorldConfig) -> str:
+    b = world.backbone
+    return (
+        f"`mmworld train nano`: {'; then, from the weights of that, '.join(map(_leg, recipes))}. Muon steps the "
+        f"layers, AdamW the rest. Backbone: width {b.dim}, {b.depth} layers, {b.n_heads} heads. "
+        f"Adapters: {_listed(sorted(world.adapters))}. Vocabulary: at most {world.vocab:,} pieces, learnt from the "
+        "captions."
+    )
+
+
+def _leg(recipe: Recipe) -> str:
     opening = f", the first {recipe.opening_steps:,} of {_listed(sorted(recipe.opening))}" if recipe.opening else ""
     return (
-        f"`mmworld train nano` ({recipe.steps:,} steps of {recipe.batch} draws{opening}, seed {recipe.seed}; Muon for "
-        f"the layers, AdamW for the rest, peak learning rate {recipe.learning_rate:g} from step {recipe.warmup} to "
-        f"{recipe.level_until:,}, then falling to 0, weight decay {recipe.weight_decay:g}, label smoothing "
-        f"{recipe.label_smoothing:g}, gradient norm at most {recipe.clip:g}; {recipe.processes} processes; "
-        f"the weights are an average with decay {recipe.ema:g}). Backbone: width {b.dim}, {b.depth} layers, "
-        f"{b.n_heads} heads. Adapters: {_listed(sorted(recipe.world.adapters))}. Vocabulary: at most "
-        f"{recipe.world.vocab:,} pieces, learnt from the captions."
+        f"{recipe.steps:,} steps of {recipe.batch} draws{opening} (seed {recipe.seed}; "
+        f"peak learning rate {recipe.learning_rate:g} from step {recipe.warmup} to {recipe.level_until:,}, then "
+        f"falling to 0, weight decay {recipe.weight_decay:g}, label smoothing {recipe.label_smoothing:g}, gradient "
+        f"norm at most {recipe.clip:g}; {recipe.processes} processes; the weights are an average with decay "
+        f"{recipe.ema:g})"
     )
 
 

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
-from mmworld.config import load
 from mmworld.errors import ConfigError, ResourceError, UsageError
-from mmworld.models.world import World
+from mmworld.models import load as models
+from mmworld.models.world import TOKENIZER, WEIGHTS, World
 from mmworld.text.tokenizer import Tokenizer
 from mmworld.train import checkpoint, real, sources
 from mmworld.train.batches import Batches
-from mmworld.train.recipe import Recipe
+from mmworld.train.recipe import Recipe, legs
 from mmworld.train.sources import Draw
 from mmworld.weights.checkpoint import write_atomic
 
@@ -56,28 +56,34 @@ def run(path: Path | str, overrides: Sequence[str] = ()) -> Path:
         UsageError: lightning is not installed.
         ResourceError: a checkpoint cannot be written, or `on_nan` is "stop" and a loss was not finite.
     """
-    return train(load(Recipe, path, overrides))
+    begun = time.monotonic()
+    *earlier, last = legs(path, overrides)
+    model: Path | None = None
+    for leg in earlier:
+        model = train(leg, model or leg.start)
+        if not (model / WEIGHTS).is_file():
+            return Path(last.out)
+    left = last.max_hours and last.max_hours - (time.monotonic() - begun) / 3600
+    return train(dataclasses.replace(last, max_hours=left), model or last.start)
 
 
-def train(recipe: Recipe) -> Path:
-    """As `run`, from a recipe."""
+def train(recipe: Recipe, start: Path | str | None = None) -> Path:
+    """As `run`, for one recipe, which begins with the model `start` or, without one, with its `world`."""
     before = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
     try:
-        return _train(recipe)
+        return _train(recipe, start)
     finally:
         torch.set_num_threads(before)
 
 
-def _train(recipe: Recipe) -> Path:
+def _train(recipe: Recipe, start: Path | str | None) -> Path:
     out = Path(recipe.out)
     _agree(recipe, out)
     data = Path(os.environ.get("MMWORLD_TEST_DATA", recipe.data))
     drawn = sources.build(list(recipe.sources), data, recipe.folds, recipe.speakers)
-    tokenizer = _vocabulary(recipe, drawn, data)
-    torch.manual_seed(recipe.seed)
-    world = World(recipe.world, tokenizer)
-    average = _fit(recipe, world, Batches(drawn, recipe.shares, tokenizer, recipe.seed, recipe.batch))
+    world = _scratch(recipe, drawn, data) if start is None else models.load(start).train().requires_grad_(True)
+    average = _fit(recipe, world, Batches(drawn, recipe.shares, world.tokenizer, recipe.seed, recipe.batch))
     if average is not None:
         export(world, average, out)
     return out
@@ -189,13 +195,15 @@ def _agree(recipe: Recipe, out: Path) -> None:
     write_atomic(path, json.dumps(mine, indent=1).encode())
 
 
-def _vocabulary(recipe: Recipe, drawn: dict[str, Draw], data: Path) -> Tokenizer:
-    """The vocabulary of the run, learnt from its sources' captions when it starts."""
-    path = Path(recipe.out) / "tokenizer.json"
+def _scratch(recipe: Recipe, drawn: dict[str, Draw], data: Path) -> World:
+    """The untrained model, with a vocabulary learnt from the sources' captions when the run begins."""
+    assert recipe.world is not None  # or the recipe would have a start
+    path = Path(recipe.out) / TOKENIZER
     if not path.is_file():
         rng = np.random.default_rng(recipe.seed)
         texts = [draw(rng).caption for draw in drawn.values() for _ in range(SAMPLED)]
         if any(name.startswith("flickr8k") for name in drawn):
             texts += [c for captions in real.flickr8k(data).captions for c in captions]
         Tokenizer.train(texts, recipe.world.vocab).save(path)
-    return Tokenizer.load(path)
+    torch.manual_seed(recipe.seed)
+    return World(recipe.world, Tokenizer.load(path))

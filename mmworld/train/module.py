@@ -44,7 +44,7 @@ class Captioning(LightningModule):
         self.automatic_optimization = False
         self.world, self.recipe, self.batches, self.stop = world, recipe, batches, stop
         self.done = 0
-        self.words = Words(recipe.world.backbone.dim, recipe.world.vocab)
+        self.words = Words(world.config.backbone.dim, world.config.vocab)
         self.average = {k: v.detach().clone() for k, v in world.named_parameters()}
         self.steppers = _optimizers(self.world, self.words, recipe)
         self.journal = Journal(Path(recipe.out) / "log.jsonl")

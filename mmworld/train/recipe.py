@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, field
+from collections.abc import Sequence
+from dataclasses import asdict, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from mmworld.config import config
+from mmworld.config import config, load
+from mmworld.errors import ConfigError
 from mmworld.models.world import WorldConfig
 
 FREE = {"max_hours", "threads", "save_every", "log_every", "data", "out"}
@@ -17,8 +20,10 @@ FREE = {"max_hours", "threads", "save_every", "log_every", "data", "out"}
 class Recipe:
     """
     Attributes:
-        world: the model.
         sources: name of each source (see mmworld.train.sources) and its share of the items.
+        world: the model, when it begins from scratch.
+        start: what it begins with otherwise: a model (a shipped one's name or a folder), or a recipe beside this one,
+            whose run then comes first, in `out`/start.
         opening: shares for the first `opening_steps`: simple things make hard ones learnable sooner (curriculum:
             Bengio et al. 2009).
         data: folder of the real sets, with `train` and `eval` in it.
@@ -40,8 +45,9 @@ class Recipe:
         on_nan: what a loss or gradient that is not finite does: its batch, logged, is skipped or ends the run.
     """
 
-    world: WorldConfig
     sources: dict[str, float]
+    world: WorldConfig | None = None
+    start: str | None = None
     opening: dict[str, float] = field(default_factory=dict)
     opening_steps: int = 0
     data: str = "../shared/data"
@@ -67,6 +73,8 @@ class Recipe:
     on_nan: Literal["skip", "stop"] = "skip"
 
     def __post_init__(self) -> None:
+        if (self.world is None) == (self.start is None):
+            raise ValueError("needs either world or start")
         if unknown := sorted(self.opening.keys() - self.sources.keys()):
             raise ValueError(f"opening: {', '.join(unknown)} not among the sources")
         if (self.opening_steps > 0) != bool(self.opening):
@@ -86,3 +94,22 @@ class Recipe:
     def level_until(self) -> int:
         """The step at which the learning rate begins to fall."""
         return max(self.warmup, round(self.steps * (1 - self.fall)))
+
+
+def legs(path: Path | str, overrides: Sequence[str] = ()) -> list[Recipe]:
+    """The recipe at `path`, last, after those it starts with; what is free they take from it.
+
+    Raises:
+        ConfigError: one of them is wrong, or starts with itself.
+    """
+    recipe, path = load(Recipe, path, overrides), Path(path)
+    recipes, seen = [recipe], {path.resolve()}
+    while (recipe.start or "").endswith(".yaml"):
+        path = path.parent / str(recipe.start)
+        if path.resolve() in seen:
+            raise ConfigError(f"{path}: starts with itself")
+        seen.add(path.resolve())
+        free = {k: getattr(recipe, k) for k in FREE} | {"out": f"{recipe.out}/start"}
+        recipe = replace(load(Recipe, path), **free)
+        recipes.insert(0, recipe)
+    return recipes

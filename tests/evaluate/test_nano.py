@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -14,28 +15,30 @@ from test_suites import Told, recordings
 from toy import stream, toy_world
 
 from mmworld import config
+from mmworld.config import build
 from mmworld.errors import SourceError, UsageError
 from mmworld.evaluate import card, folds, nano
 from mmworld.evaluate.score import Score, share
 from mmworld.generate.beam import Beam
+from mmworld.models.load import find
 from mmworld.models.world import World, WorldConfig
 from mmworld.nn.transformer import TransformerConfig
 from mmworld.text.tokenizer import Tokenizer
 from mmworld.train import fit, real
-from mmworld.train.recipe import Recipe
+from mmworld.train.recipe import Recipe, legs
 
 CONFIGS = Path(nano.__file__).parents[1] / "configs" / "train"
+SMALL = {"dim": 16, "depth": 1, "n_heads": 2, "hidden": 16}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model of a few thousand weights that sees, hears and scans."""
     torch.manual_seed(0)
-    small = {"dim": 16, "depth": 1, "n_heads": 2, "hidden": 16}
     tokenizer = Tokenizer.train(["a red circle moves left, then a dog barks"] * 4, 300)
-    adapters = dict.fromkeys(("audio", "image", "points", "video"), small)
+    adapters = dict.fromkeys(("audio", "image", "points", "video"), SMALL)
     folder = tmp_path_factory.mktemp("model")
-    World(WorldConfig(TransformerConfig(**small), adapters, len(tokenizer)), tokenizer).save(folder)
+    World(WorldConfig(TransformerConfig(**SMALL), adapters, len(tokenizer)), tokenizer).save(folder)
     return folder
 
 
@@ -138,9 +141,8 @@ def test_the_model_of_a_fold_never_hears_it_and_is_trained_once(
 def test_a_tiny_model_of_a_fold_is_trained_and_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     monkeypatch.setenv("MMWORLD_CACHE", str(tmp_path / "cache"))
-    small = {"dim": 16, "depth": 1, "n_heads": 2, "hidden": 16}
     path = tmp_path / "fold.yaml"
-    world = {"backbone": small, "adapters": {"audio": {**small, "width": 4, "n_mels": 16}}, "vocab": 400}
+    world = {"backbone": SMALL, "adapters": {"audio": {**SMALL, "width": 4, "n_mels": 16}}, "vocab": 400}
     recipe = {"world": world, "sources": {"sounds": 1.0}, "steps": 2, "batch": 2, "warmup": 1}
     path.write_text(yaml.safe_dump(recipe))
     folder = folds.trained(folds.SPLITS[0], tmp_path, 1, path)
@@ -150,11 +152,10 @@ def test_a_tiny_model_of_a_fold_is_trained_and_found_again(monkeypatch: pytest.M
 
 
 def test_the_model_of_a_fold_is_nano_s_ear() -> None:
-    ear, whole = (config.load(Recipe, CONFIGS / f"{n}.yaml") for n in ("nano_fold", "nano"))
-    assert ear.world.backbone == whole.world.backbone
-    assert ear.world.vocab == whole.world.vocab
-    assert ear.world.adapters == {"audio": whole.world.adapters["audio"]}
-    assert set(ear.sources) <= set(whole.sources)
+    ear, whole = config.load(Recipe, CONFIGS / "nano_fold.yaml").world, legs(CONFIGS / "nano.yaml")[0].world
+    assert whole == config.load(WorldConfig, find("nano") / "config.yaml")
+    assert ear == dataclasses.replace(whole, adapters={"audio": whole.adapters["audio"]})
+    assert set(config.load(Recipe, CONFIGS / "nano_fold.yaml").sources) <= set(legs(CONFIGS / "nano.yaml")[-1].sources)
 
 
 # --- the card
@@ -168,9 +169,11 @@ def report() -> dict:
     return nano.Report("nano", "abc123", scores, {"scenes": 1.0, "flickr8k": 2.0}, {"esc10": "no data"}).as_dict()
 
 
-def test_the_card_says_what_the_report_and_the_recipe_say() -> None:
-    recipe = config.load(Recipe, CONFIGS / "nano.yaml")
-    text = card.render(json.loads(json.dumps(report())), recipe, 12_345_678)
+def test_the_card_says_what_the_report_and_the_recipes_say() -> None:
+    recipes = legs(CONFIGS / "nano.yaml")
+    assert len(recipes) == 2
+    world = recipes[0].world
+    text = card.render(json.loads(json.dumps(report())), recipes, world, 12_345_678)
     for said in (
         "12.3 M parameters",
         "non-commercial research only",
@@ -180,19 +183,26 @@ def test_the_card_says_what_the_report_and_the_recipe_say() -> None:
         "constant 0.100",
         "`abc123`",
         "esc10 (no data)",
-        f"seed {recipe.seed}",
-        f"{recipe.steps:,} steps",
+        *(f"seed {r.seed}" for r in recipes),
+        *(f"{r.steps:,} steps" for r in recipes),
     ):
         assert said in text
-    for source in recipe.sources:
+    for source in {s for r in recipes for s in r.sources}:
         assert f"| {source} |" in text
-    other = config.load(Recipe, CONFIGS / "nano.yaml", ["steps=77", "seed=5"])
-    assert "77 steps" in card.render(report(), other, 1)
+    other = legs(CONFIGS / "nano.yaml", ["steps=77", "seed=5"])
+    assert "77 steps" in card.render(report(), other, world, 1)
     assert not re.search(r"[{}]", text)
 
 
+def test_the_card_counts_the_draws_of_every_leg_and_opening() -> None:
+    first = {"world": {"backbone": SMALL, "adapters": {}}, "sources": {"sounds": 1.0, "series": 1.0}, "batch": 10}
+    opened = build(Recipe, {**first, "steps": 6, "opening": {"series": 2.0}, "opening_steps": 2})
+    last = build(Recipe, {"start": "nano", "sources": {"scenes": 3.0, "sounds": 1.0}, "batch": 5, "steps": 8})
+    assert card._draws([opened, last]) == {"series": 20 + 20, "sounds": 20 + 10, "scenes": 30}
+
+
 def test_the_card_is_put_beside_the_weights(model: Path) -> None:
-    path = card.write(report(), config.load(Recipe, CONFIGS / "nano.yaml"), model)
+    path = card.write(report(), legs(CONFIGS / "nano.yaml"), model)
     assert path == model / "README.md"
     assert "# mmworld-nano" in path.read_text()
 

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from mmworld.errors import ConfigError, ResourceError
+from mmworld.errors import CheckpointError, ConfigError, ResourceError
 from mmworld.train import checkpoint
 from mmworld.train.batches import Batches
 from mmworld.train.fit import run
+from mmworld.weights.checkpoint import load_safetensors
 
 pytest.importorskip("lightning")
 
@@ -190,6 +192,65 @@ def test_steps_may_change_while_the_learning_rate_is_level(recipe: Path, tmp_pat
     assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
     with pytest.raises(ConfigError, match="another steps"):
         run(recipe, ["steps=40"])
+
+
+# --- a run that begins with a model
+
+
+def exported(folder: Path) -> dict[str, torch.Tensor]:
+    return load_safetensors(folder / "model.safetensors")
+
+
+@pytest.fixture
+def second(recipe: Path) -> Path:
+    """A recipe that goes on from what `recipe` gives."""
+    path = recipe.with_name("second.yaml")
+    plain = yaml.safe_load(recipe.read_text())
+    del plain["world"]
+    path.write_text(yaml.safe_dump({**plain, "start": recipe.name, "seed": 1, "out": str(recipe.parent / "second")}))
+    return path
+
+
+def test_a_model_trained_further_at_rate_zero_is_that_model(recipe: Path, second: Path) -> None:
+    folder = run(recipe)
+    same_folder = run(second, [f"start={folder}", "learning_rate=0.0"])
+    assert same(exported(same_folder), exported(folder))
+    assert (same_folder / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+
+def test_a_run_after_another_s_is_that_from_its_model_however_it_is_cut(
+    recipe: Path, second: Path, tmp_path: Path
+) -> None:
+    by_hand = run(second, [f"start={run(recipe)}", f"out={tmp_path / 'by_hand'}"])
+    parts = 0
+    while not (tmp_path / "second" / "model.safetensors").exists():
+        run(second, ["max_hours=1.0e-9"])
+        parts += 1
+    assert parts in (23, 24)  # 12 steps of each; in the part that ends the first, the second may do one
+    assert same(exported(tmp_path / "second"), exported(by_hand))
+    assert not same(exported(tmp_path / "second"), exported(tmp_path / "second" / "start"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("start=null", "needs either world or start"),
+        ("world={backbone: {dim: 16, depth: 1, n_heads: 2, hidden: 16}, adapters: {}}", "needs either world or start"),
+        ("start=second.yaml", "second.yaml: starts with itself"),
+        ("start=other.yaml", "other.yaml: No such file"),
+    ],
+)
+def test_what_a_run_begins_with_is_one_thing_that_is_there(second: Path, wrong: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        run(second, [wrong])
+
+
+def test_a_start_that_is_no_model_is_named(second: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no model 'nanno'.*did you mean 'nano'"):
+        run(second, ["start=nanno"])
+
+
+# --- batches
 
 
 def rendered(shares: dict[str, float], size: int, opening: dict[str, float] | None = None) -> Batches:
