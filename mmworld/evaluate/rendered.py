@@ -8,6 +8,7 @@ import numpy as np
 
 from mmworld.evaluate.score import Score, share
 from mmworld.render import Rendered, facts, mixed, scenes
+from mmworld.render.words import join, split
 from mmworld.types import Chunk
 
 Say = Callable[[Sequence[Sequence[Chunk]]], list[str]]
@@ -47,8 +48,8 @@ def two_at_once(say: Say, n: int = 500) -> list[Score]:
 
 
 def _halves(caption: str) -> tuple[str, str]:
-    seen, _, heard = caption.partition(". ")
-    return seen, heard
+    seen, *heard = split(caption)
+    return seen, join(heard)
 
 
 def _no_worse(name: str, rows: Sequence[tuple[bool, bool]]) -> Score:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from mmworld.models.world import Item, World
 from mmworld.nn.state import KVState
 from mmworld.text.tokenizer import Tokenizer
 
+T = TypeVar("T")
 Group = tuple[list[int], KVState, Tensor]
 """Indices, and for each of them a row of a state and of the logits [B, V] that predict its first id."""
 
@@ -100,10 +102,16 @@ def answer(
     sampler: Sampler | Beam = GREEDY,
     stop: Stop = STOP,
 ) -> list[Generation]:
-    """What the model says of each context; those of the same shape side by side. The contexts stay as they are."""
-    groups = alike([c.shape for c in contexts])
-    asked = ((members, *ask(world, [contexts[i] for i in members], prompt)) for members in groups)
-    return _decoded(world, asked, sampler, stop)
+    """What the model says of each context; those of the same shape side by side. The contexts stay as they are.
+
+    Contexts that the memory does not hold at once are tried again in two halves.
+    """
+
+    def asked(contexts: Sequence[KVState]) -> Iterator[Group]:
+        for members in alike([c.shape for c in contexts]):
+            yield members, *ask(world, [contexts[i] for i in members], prompt)
+
+    return _halved(contexts, lambda some: _decoded(world, asked(some), sampler, stop))
 
 
 @torch.no_grad()
@@ -130,20 +138,20 @@ def generate_many(
     """
     out: list[Generation] = []
     for at in range(0, len(items), batch):
-        out += _generate_held(world, items[at : at + batch], sampler, stop)
+        out += _halved(items[at : at + batch], lambda some: _decoded(world, prefill(world, some), sampler, stop))
     return out
 
 
-def _generate_held(world: World, items: Sequence[Item], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:
-    half = len(items) // 2
+def _halved(batch: Sequence[T], generate: Callable[[Sequence[T]], list[Generation]]) -> list[Generation]:
+    """`generate` of the batch, or of its two halves if the memory does not hold it."""
+    half = len(batch) // 2
     try:
-        return _decoded(world, prefill(world, items), sampler, stop)
+        return generate(batch)
     except (MemoryError, RuntimeError) as e:
         if not half or not out_of_memory(e):
             raise
     # Not within the `except`: until it ends, the failed try keeps what it held.
-    halves = (items[:half], items[half:])
-    return [g for part in halves for g in _decoded(world, prefill(world, part), sampler, stop)]
+    return generate(batch[:half]) + generate(batch[half:])
 
 
 def _decoded(world: World, groups: Iterable[Group], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:

@@ -108,7 +108,7 @@ def clip(rng: Generator, *, size: int = 96, fps: float = 4.0) -> Rendered:
 
 def moment(rng: Generator, *, size: int = 96, fps: float = 4.0) -> Rendered:
     """A short video of one thing that does something: alone, or cut out of a scene whose others stand by."""
-    scene = draw(rng, 1 if rng.random() < 0.5 else int(rng.integers(2, 4)))
+    scene = draw(rng, int(rng.integers(1, 4)))
     i = int(rng.integers(len(scene.events)))
     edges = [0.0, *(e.end for e in scene.events[:-1])], [*(e.start for e in scene.events[1:]), scene.duration]
     start, stop = (e[i] for e in edges)

@@ -67,6 +67,11 @@ def join(parts: Sequence[str]) -> str:
     return ". ".join(parts)
 
 
+def split(caption: str) -> list[str]:
+    """What `join` made one caption of."""
+    return caption.split(". ")
+
+
 _NOUN = re.compile(rf"\b(an?|{'|'.join(NUMBERS[2:])}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES + SOLIDS)})s?\b")
 
 
@@ -76,5 +81,5 @@ def facts(caption: str) -> Facts:
     for number, colour, shape in _NOUN.findall(caption):
         count = NUMBERS.index(number) if number in NUMBERS else 1
         colours += [f"{colour} {shape}"] * count
-    order = tuple(event for part in caption.split(". ") for event in part.split(THEN))
+    order = tuple(event for part in split(caption) for event in part.split(THEN))
     return Facts(tuple(sorted(c.split()[1] for c in colours)), tuple(sorted(colours)), order)

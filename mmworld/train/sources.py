@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from mmworld.render import Rendered, mixed, scenes, series, shapes, sounds
-from mmworld.render.words import THEN, join
+from mmworld.render.words import THEN, join, split
 from mmworld.train import augment, real, speech
 from mmworld.train.real import RATE
 from mmworld.train.store import Store
@@ -60,7 +60,7 @@ def sounding(rng: Generator) -> Rendered:
     kept = int(rng.integers(0, 5))
     if kept > 1:
         return drawn
-    return Rendered((drawn.chunks[kept],), drawn.caption.split(". ")[kept])
+    return Rendered((drawn.chunks[kept],), split(drawn.caption)[kept])
 
 
 def photographs(store: Store) -> Draw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -14,9 +15,10 @@ from torch import Tensor
 from toy import TOYS, stream, toy_world
 
 from mmworld.generate.beam import Beam
-from mmworld.generate.decode import generate_many, pieces
+from mmworld.generate.decode import answer, generate_many, pieces
 from mmworld.generate.samplers import Sample
 from mmworld.generate.stop import Stop
+from mmworld.models.session import Session
 from mmworld.models.world import Item, Packed, World
 from mmworld.nn.state import KVState, Row
 
@@ -75,6 +77,26 @@ def test_a_batch_that_memory_does_not_hold_is_halved_once(
         with pytest.raises(RuntimeError, match="allocate"):
             generate_many(WORLD, batch, stop=Stop(4))
     assert asked == tries
+
+
+def test_contexts_that_memory_does_not_hold_are_halved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts = []
+    for seed in range(5):
+        contexts.append(Session(WORLD, modalities=("audio",)))
+        contexts[-1].feed(stream("audio", 0.4, seed=seed))
+    states = [c.context for c in contexts]
+    expected = answer(WORLD, states, stop=Stop(4))
+    asked, stack = [], KVState.stack
+
+    def full(rows: Sequence[KVState]) -> KVState:
+        asked.append(len(rows))
+        if len(rows) > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+        return stack(rows)
+
+    monkeypatch.setattr(KVState, "stack", full)
+    assert [g.ids for g in answer(WORLD, states, stop=Stop(4))] == [g.ids for g in expected]
+    assert asked == [5, 2, 3]
 
 
 def test_other_errors_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
