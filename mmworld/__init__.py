@@ -13,7 +13,7 @@ _PUBLIC = {
     "Mask": "mmworld.attention",
     "caption": "mmworld.models.api",
     "stream": "mmworld.models.api",
-    "load": "mmworld.models.load",
+    "load": "mmworld.models.zoo",
     "World": "mmworld.models.world",
     "Session": "mmworld.models.session",
     "Captioner": "mmworld.models.captioner",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
 
@@ -61,6 +61,15 @@ def build(cls: type[T], data: dict[str, Any], *, where: str = "config") -> T:
     except ValidationError as e:
         faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg'].lower()}" for f in e.errors()[:3])
         raise ConfigError(f"{where}: {faults}") from None
+
+
+def pick(cls: type[T], data: Mapping[str, Any], *, where: str = "config") -> T:
+    """The `@config` class `cls` from those keys of `data` that it has: for files of others, which say more than counts.
+
+    Raises:
+        ConfigError: a value has the wrong type, or one that is needed is missing.
+    """
+    return build(cls, {f.name: data[f.name] for f in fields(cls) if f.name in data}, where=where)  # type: ignore[arg-type]
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -41,16 +42,22 @@ class Rotary(nn.Module):
     Args:
         head_dim: even width of a head.
         theta: base of the wavelengths.
+        scaling: of the frequencies float64 [D / 2], for a longer context than was trained on.
     """
 
-    def __init__(self, head_dim: int, theta: float = 10_000.0) -> None:
+    def __init__(
+        self, head_dim: int, theta: float = 10_000.0, scaling: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         super().__init__()
-        self.head_dim, self.theta = head_dim, theta
+        self.head_dim, self.theta, self.scaling = head_dim, theta, scaling
 
     def forward(self, positions: Tensor, dtype: torch.dtype) -> Turn:
         """The rotation of positions [T]: made in float64, whatever the model's own precision."""
         exponent = torch.arange(0, self.head_dim, 2, dtype=torch.float64, device=positions.device) / self.head_dim
-        angle = positions[:, None, None].double() * self.theta**-exponent
+        frequencies = self.theta**-exponent
+        if self.scaling is not None:
+            frequencies = self.scaling(frequencies)
+        angle = positions[:, None, None].double() * frequencies
         return Turn(angle.cos().to(dtype), angle.sin().to(dtype))
 
 

@@ -19,12 +19,13 @@ from mmworld.errors import CheckpointError, ResourceError
 MAX_HEADER = 16 << 20
 SHOWN = 3
 """Names listed in an error before "and n more"."""
-ITEM_BYTES = {
-    **{"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1},
-    **{"U16": 2, "I16": 2, "F16": 2, "BF16": 2},
-    **{"U32": 4, "I32": 4, "F32": 4},
-    **{"U64": 8, "I64": 8, "F64": 8},
+DTYPES = {
+    **{"BOOL": torch.bool, "U8": torch.uint8, "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64},
+    **{"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64},
+    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2},
+    **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64},
 }
+"""The dtypes of safetensors by their names there."""
 
 
 def read_header(path: Path | str) -> dict[str, Any]:
@@ -72,13 +73,13 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str = 
         "missing": [n for n in own if n not in tensors],
         "unknown": [n for n in tensors if n not in own],
         "of another shape or kind": [
-            f"{n} {_describe(tensors[n])} for {_describe(x)}" for n, x in own.items() if not _fits(tensors.get(n, x), x)
+            f"{n} {describe(tensors[n])} for {describe(x)}" for n, x in own.items() if not fits(tensors.get(n, x), x)
         ],
-        "not finite": [n for n, x in tensors.items() if not _finite(x)],
+        "not finite": [n for n, x in tensors.items() if not finite(x)],
     }
     if any(faults.values()):
         raise CheckpointError(
-            f"{where}: " + "; ".join(f"{what}: {_some(names)}" for what, names in faults.items() if names)
+            f"{where}: " + "; ".join(f"{what}: {some(names)}" for what, names in faults.items() if names)
         )
     for name, x in own.items():
         x.copy_(tensors[name])
@@ -92,8 +93,8 @@ def save(module: nn.Module, path: Path | str, *, dtype: torch.dtype | None = Non
         ResourceError: the disk is full or the folder may not be written.
     """
     tensors = {n: x.to(dtype) if dtype and x.is_floating_point() else x for n, x in module.state_dict().items()}
-    if bad := [n for n, x in tensors.items() if not _finite(x)]:
-        raise CheckpointError(f"{path}: not saved, not finite{f' in {dtype}' if dtype else ''}: {_some(bad)}")
+    if bad := [n for n, x in tensors.items() if not finite(x)]:
+        raise CheckpointError(f"{path}: not saved, not finite{f' in {dtype}' if dtype else ''}: {some(bad)}")
     save_tensors(tensors, path)
 
 
@@ -166,11 +167,11 @@ def _span(name: str, entry: Any, path: Path | str) -> tuple[int, int]:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(f"{path}: {name!r} needs dtype, shape and data_offsets and nothing else")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise CheckpointError(f"{path}: {name!r} has dtype {dtype!r}, known: {', '.join(ITEM_BYTES)}")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise CheckpointError(f"{path}: {name!r} has dtype {dtype!r}, known: {', '.join(DTYPES)}")
     if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
         raise CheckpointError(f"{path}: {name!r} has shape {shape!r} and data_offsets {offsets!r}")
-    n_bytes = math.prod(shape) * ITEM_BYTES[dtype]
+    n_bytes = math.prod(shape) * DTYPES[dtype].itemsize
     if offsets[1] - offsets[0] != n_bytes:
         raise CheckpointError(f"{path}: {name!r} {dtype}{shape} is {n_bytes} bytes, {offsets} are not")
     return offsets[0], offsets[1]
@@ -180,18 +181,22 @@ def _naturals(value: Any) -> bool:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
 
 
-def _fits(given: Tensor, wanted: Tensor) -> bool:
+def fits(given: Tensor, wanted: Tensor) -> bool:
+    """Whether one may be copied into the other: floats of any width into floats, integers into integers."""
     return given.shape == wanted.shape and given.is_floating_point() == wanted.is_floating_point()
 
 
-def _finite(x: Tensor) -> bool:
+def finite(x: Tensor) -> bool:
+    """Whether no number in `x` is NaN or infinite."""
     return not x.is_floating_point() or bool((x if x.element_size() > 1 else x.float()).isfinite().all())
 
 
-def _describe(x: Tensor) -> str:
+def describe(x: Tensor) -> str:
+    """dtype[shape], as messages name a tensor."""
     return f"{str(x.dtype).removeprefix('torch.')}{list(x.shape)}"
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first SHOWN names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

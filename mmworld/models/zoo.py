@@ -1,0 +1,87 @@
+"""`mmworld.load`: our own models, and checkpoints of others by the model type that their config.json names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mmworld.errors import CheckpointError, ConfigError
+from mmworld.models import load as own
+from mmworld.registry import Registry
+from mmworld.weights import shards
+from mmworld.weights.keymap import KeyMap
+
+FAMILIES = Registry(
+    "model type",
+    {
+        "bert": "mmworld.text.bert:Bert",
+        "gpt2": "mmworld.text.gpt2:GPT2",
+        "llama": "mmworld.text.llama:Llama",
+        "mistral": "mmworld.text.llama:Llama",
+        "qwen2": "mmworld.text.llama:Llama",
+        "qwen3": "mmworld.text.llama:Llama",
+        "t5": "mmworld.text.t5:T5",
+    },
+)
+"""The model types of config.json that are built here."""
+
+
+class Borrowed(Protocol):
+    """A module built from a config.json.
+
+    Attributes:
+        source: what config.json said.
+        keymap: where each of its tensors stands in the checkpoint.
+    """
+
+    source: dict[str, Any]
+
+    @property
+    def keymap(self) -> KeyMap: ...
+
+    def state_dict(self) -> Mapping[str, Tensor]: ...
+
+
+def load(
+    name: str | os.PathLike[str], device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> nn.Module:
+    """The model `name`, ready to use: a shipped one, a folder that `World.save` wrote, or one with a config.json.
+
+    Weights are read a tensor at a time, so that little more than the model is ever held.
+
+    Args:
+        dtype: of the weights, where a config.json is read; our own models are float32.
+
+    Raises:
+        CheckpointError: there is no such model, its type is not known, or its files are damaged, cut, of another shape
+            than config.json says, or name what has no place here.
+    """
+    folder = own.find(name)
+    if not (folder / shards.CONFIG).is_file():
+        return own.load(folder, device)
+    config = folder / shards.CONFIG
+    source, tensors = shards.read_json(config), shards.Shards(folder)
+    try:
+        family = FAMILIES.get(str(source.get("model_type")))
+        with torch.device("meta"):
+            model: Any = family(source)
+    except ConfigError as e:
+        raise CheckpointError(f"{config}: {e}") from None
+    model.keymap.check(model, tensors.shapes, where=str(folder))
+    model.to(dtype).to_empty(device=device)
+    model.keymap.fill(model, tensors, where=str(folder))
+    return model.eval().requires_grad_(False)
+
+
+def save(model: Borrowed, folder: Path | str, *, shard: int = shards.SHARD_BYTES) -> None:
+    """Write a folder that `load` and transformers read: config.json, and weights in files of at most `shard` bytes.
+
+    Raises:
+        ResourceError: the disk is full or the folder may not be written.
+    """
+    shards.write(folder, model.source, model.keymap.theirs(model.state_dict()), shard)

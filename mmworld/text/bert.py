@@ -1,0 +1,155 @@
+"""BERT (Devlin et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmworld.attention import Mask
+from mmworld.config import config, pick
+from mmworld.nn.layer import ACTIVATIONS, TransformerConfig
+from mmworld.nn.position import Learned, positions
+from mmworld.nn.transformer import Transformer
+from mmworld.weights.keymap import Fuse, KeyMap, Place
+from mmworld.weights.sizes import Depth, Width
+
+
+@config
+class BertConfig:
+    """What config.json says under these names."""
+
+    model_type: Literal["bert"]
+    vocab_size: Width
+    hidden_size: Width
+    num_hidden_layers: Depth
+    num_attention_heads: Width
+    intermediate_size: Width
+    hidden_act: Literal["gelu", "relu"] = "gelu"
+    max_position_embeddings: Width = 512
+    type_vocab_size: Width = 2
+    layer_norm_eps: float = 1e-12
+    position_embedding_type: Literal["absolute"] = "absolute"
+    is_decoder: Literal[False] = False
+    tie_word_embeddings: Literal[True] = True
+
+    @property
+    def backbone(self) -> TransformerConfig:
+        return TransformerConfig(
+            self.hidden_size,
+            self.num_hidden_layers,
+            self.num_attention_heads,
+            hidden=self.intermediate_size,
+            norm_eps=self.layer_norm_eps,
+            activation=self.hidden_act,
+            order="post",
+        )
+
+
+class Embeddings(nn.Module):
+    """Words, places and types, summed and normed (figure 2)."""
+
+    def __init__(self, c: BertConfig) -> None:
+        super().__init__()
+        self.words = nn.Embedding(c.vocab_size, c.hidden_size)
+        self.places = Learned(c.max_position_embeddings, c.hidden_size)
+        self.types = nn.Embedding(c.type_vocab_size, c.hidden_size)
+        self.norm = nn.LayerNorm(c.hidden_size, eps=c.layer_norm_eps)
+
+    def forward(self, ids: Tensor, mask: Mask, types: Tensor | None = None) -> Tensor:
+        """Ids and their types [B, T] to [B, T, D]; without types they are all of the first."""
+        places = self.places(positions(mask, ids.shape[1], ids.device))
+        return self.norm(self.words(ids) + places + self.types(torch.zeros_like(ids) if types is None else types))
+
+
+class MaskedHead(nn.Module):
+    """Scores of the id that a token stands for, over a table of embeddings (section 3.1, task 1)."""
+
+    def __init__(self, c: BertConfig) -> None:
+        super().__init__()
+        self.dense, self.activation = nn.Linear(c.hidden_size, c.hidden_size), ACTIVATIONS[c.hidden_act]
+        self.norm = nn.LayerNorm(c.hidden_size, eps=c.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(c.vocab_size))
+
+    def forward(self, x: Tensor, table: Tensor) -> Tensor:
+        """x [..., D] and the embeddings [V, D] to [..., V]."""
+        return F.linear(self.norm(self.activation(self.dense(x))), table, self.bias)
+
+
+class Bert(nn.Module):
+    """A text encoder: a post-norm transformer, every token of a text seeing every other.
+
+    The architecture that config.json names decides the heads: `BertModel` has the pooler, `BertForMaskedLM` the head of
+    masked words, `BertForPreTraining` both (its head of next sentences is left out).
+
+    Args:
+        source: what config.json says.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.source, self.config = dict(source), pick(BertConfig, source, where="config.json")
+        self.architecture = next(iter(source.get("architectures") or ()), "BertModel")
+        dim = self.config.hidden_size
+        self.embeddings = Embeddings(self.config)
+        self.backbone = Transformer(self.config.backbone)
+        self.pooler = None if self.architecture == "BertForMaskedLM" else nn.Linear(dim, dim)
+        self.head = None if self.architecture == "BertModel" else MaskedHead(self.config)
+
+    def forward(self, ids: Tensor, types: Tensor | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
+        """Ids [B, T] of texts, or of texts packed in a row, to their tokens [B, T, D]."""
+        mask = Mask("full", lengths=lengths)
+        return self.backbone(self.embeddings(ids, mask, types), mask)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Tokens [B, T, D] of one text a row to what stands for each text [B, D].
+
+        Raises:
+            ValueError: this checkpoint has no pooler.
+        """
+        if self.pooler is None:
+            raise ValueError(f"{self.architecture} has no pooler")
+        return self.pooler(x[:, 0]).tanh()
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Tokens [..., D] to the scores of the words that stand there [..., V].
+
+        Raises:
+            ValueError: this checkpoint has no head of masked words.
+        """
+        if self.head is None:
+            raise ValueError(f"{self.architecture} has no head of masked words")
+        return self.head(x, self.embeddings.words.weight)
+
+    @property
+    def keymap(self) -> KeyMap:
+        """Of the architecture's names."""
+        root = "" if self.architecture == "BertModel" else "bert."
+        at, ours, told = f"{root}encoder.layer.{{i}}", "backbone.layers.{i}", "cls.predictions"
+        qkv = tuple(f"{at}.attention.self.{name}.*" for name in ("query", "key", "value"))
+        table: dict[str, Place] = {
+            "embeddings.words.weight": f"{root}embeddings.word_embeddings.weight",
+            "embeddings.places.table.weight": f"{root}embeddings.position_embeddings.weight",
+            "embeddings.types.weight": f"{root}embeddings.token_type_embeddings.weight",
+            "embeddings.norm.*": f"{root}embeddings.LayerNorm.*",
+            f"{ours}.attention.qkv.*": Fuse(qkv, (self.config.hidden_size,) * 3),
+            f"{ours}.attention.out.*": f"{at}.attention.output.dense.*",
+            f"{ours}.norm_attention.*": f"{at}.attention.output.LayerNorm.*",
+            f"{ours}.feed.up.*": f"{at}.intermediate.dense.*",
+            f"{ours}.feed.down.*": f"{at}.output.dense.*",
+            f"{ours}.norm_feed.*": f"{at}.output.LayerNorm.*",
+            "pooler.*": f"{root}pooler.dense.*",
+            "head.dense.*": f"{told}.transform.dense.*",
+            "head.norm.*": f"{told}.transform.LayerNorm.*",
+            "head.bias": f"{told}.bias",
+        }
+        tied = (f"{told}.decoder.*", f"{root}embeddings.position_ids")
+        return KeyMap(
+            table, unused=(*tied, "cls.seq_relationship.*", *(["bert.pooler.dense.*"] if not self.pooler else []))
+        )

@@ -1,0 +1,151 @@
+"""A checkpoint's names beside ours: one table, read both ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmworld.errors import CheckpointError
+from mmworld.weights.checkpoint import describe, finite, fits, some
+
+_HOLES = {"{i}": r"(\d+)", "*": r"(weight|bias)"}
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """One tensor of ours is several of theirs, one after the other.
+
+    Attributes:
+        names: theirs.
+        sizes: of each along the first dimension.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """A matrix of ours is theirs on its side, as GPT-2 keeps it; a vector is the same."""
+
+    name: str
+
+
+Place = str | Fuse | Transposed
+"""Where a tensor of ours stands in their checkpoint."""
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """The names of a family's checkpoints.
+
+    In a name "{i}" stands for a number, and "*" at its end for "weight" or "bias"; both are the same on either side.
+
+    Attributes:
+        table: our names, and where each stands in theirs.
+        unused: names of theirs that are left out on purpose: tables that can be computed, copies of tied weights.
+    """
+
+    table: Mapping[str, Place]
+    unused: tuple[str, ...] = ()
+
+    def place(self, name: str) -> Place:
+        """Where our `name` stands in theirs; CheckpointError if the table does not say."""
+        for ours, place in self.table.items():
+            if match := _pattern(ours).fullmatch(name):
+                return _filled(place, match.groups())
+        raise CheckpointError(f"the key map has no place for {name!r}")
+
+    def theirs(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Our tensors under their names, in their shapes."""
+        out: dict[str, Tensor] = {}
+        for name, x in tensors.items():
+            match self.place(name):
+                case str(other):
+                    out[other] = x
+                case Transposed(other):
+                    out[other] = _turned(x)
+                case Fuse(names, sizes):
+                    out |= dict(zip(names, x.split(sizes), strict=True))
+        return out
+
+    def check(self, module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+        """Whether `tensors` under their names, which may be on the meta device, are all of `module` and nothing else.
+
+        Raises:
+            CheckpointError: names are missing or unknown, or a shape or kind differs; the first few are named.
+        """
+        places = {name: self.place(name) for name in module.state_dict()}
+        wanted = [n for place in places.values() for n in _names(place)]
+        unused = [_pattern(u) for u in self.unused]
+        left = [n for n in tensors.keys() - set(wanted) if not any(u.fullmatch(n) for u in unused)]
+        faults = {"missing": [n for n in wanted if n not in tensors], "unknown": sorted(left)}
+        if not faults["missing"]:
+            odd = [(places[n], x) for n, x in module.state_dict().items() if not fits(_read(places[n], tensors), x)]
+            said = [f"{', '.join(_names(p))} {describe(_read(p, tensors))} for {describe(x)}" for p, x in odd]
+            faults["of another shape or kind"] = said
+        if any(faults.values()):
+            said = [f"{what}: {some(names)}" for what, names in faults.items() if names]
+            raise CheckpointError(f"{where}: {'; '.join(said)}")
+
+    @torch.no_grad()
+    def fill(self, module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+        """Fill `module` from tensors that `check` found right, one of its own at a time.
+
+        Raises:
+            CheckpointError: a weight is NaN or infinite.
+        """
+        for name, ours in module.state_dict().items():
+            place = self.place(name)
+            given = _read(place, tensors)
+            if not finite(given):
+                raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite")
+            ours.copy_(given)
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    parts = re.split(r"(\{i\}|\*)", name)
+    return re.compile("".join(_HOLES.get(part, re.escape(part)) for part in parts))
+
+
+def _filled(place: Place, values: tuple[str, ...]) -> Place:
+    match place:
+        case Fuse(names, sizes):
+            return Fuse(tuple(_fill(n, values) for n in names), sizes)
+        case Transposed(name):
+            return Transposed(_fill(name, values))
+        case _:
+            return _fill(place, values)
+
+
+def _fill(name: str, values: tuple[str, ...]) -> str:
+    left = iter(values)
+    return re.sub(r"\{i\}|\*", lambda _: next(left), name)
+
+
+def _names(place: Place) -> tuple[str, ...]:
+    match place:
+        case Fuse(names):
+            return names
+        case Transposed(name):
+            return (name,)
+        case _:
+            return (place,)
+
+
+def _read(place: Place, tensors: Mapping[str, Tensor]) -> Tensor:
+    match place:
+        case Fuse(names):
+            return torch.cat([tensors[n] for n in names])
+        case Transposed(name):
+            return _turned(tensors[name])
+        case _:
+            return tensors[place]
+
+
+def _turned(x: Tensor) -> Tensor:
+    return x.mT if x.ndim > 1 else x
