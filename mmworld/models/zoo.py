@@ -20,12 +20,18 @@ FAMILIES = Registry(
     "model type",
     {
         "bert": "mmworld.text.bert:Bert",
+        "clip_vision_model": "mmworld.vision.clip:ClipVision",
+        "dinov2": "mmworld.vision.dinov2:DINOv2",
+        "dinov2_with_registers": "mmworld.vision.dinov2:DINOv2",
         "gpt2": "mmworld.text.gpt2:GPT2",
         "llama": "mmworld.text.llama:Llama",
         "mistral": "mmworld.text.llama:Llama",
         "qwen2": "mmworld.text.llama:Llama",
         "qwen3": "mmworld.text.llama:Llama",
+        "resnet": "mmworld.vision.resnet:ResNet",
+        "siglip_vision_model": "mmworld.vision.clip:SiglipVision",
         "t5": "mmworld.text.t5:T5",
+        "vit": "mmworld.vision.vit:ViT",
     },
 )
 """The model types of config.json that are built here."""

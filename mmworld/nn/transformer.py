@@ -25,6 +25,7 @@ class Transformer(nn.Module):
         position: makes the rotation of positions (`Rotary`).
         bias: makes logits of the positions of queries and keys, for all layers (`RelativeBias`).
         layer: makes the layer of that index, in place of `Layer(c)`.
+        last: follows the last layer, in place of the norm that "pre" asks for there.
     """
 
     def __init__(
@@ -34,11 +35,12 @@ class Transformer(nn.Module):
         position: nn.Module | None = None,
         bias: nn.Module | None = None,
         layer: Callable[[int], nn.Module] | None = None,
+        last: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.config, self.position, self.bias = c, position, bias
         self.layers = nn.ModuleList(layer(i) if layer else Layer(c) for i in range(c.depth))
-        self.norm = make_norm(c) if c.order == "pre" else nn.Identity()
+        self.norm = last or (make_norm(c) if c.order == "pre" else nn.Identity())
 
     def forward(
         self,

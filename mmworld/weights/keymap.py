@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +35,15 @@ class Transposed:
     name: str
 
 
-Place = str | Fuse | Transposed
+@dataclass(frozen=True)
+class Leading:
+    """A tensor of ours is theirs without so many leading dimensions of one."""
+
+    name: str
+    ones: int
+
+
+Place = str | Fuse | Transposed | Leading
 """Where a tensor of ours stands in their checkpoint."""
 
 
@@ -48,10 +56,12 @@ class KeyMap:
     Attributes:
         table: our names, and where each stands in theirs.
         unused: names of theirs that are left out on purpose: tables that can be computed, copies of tied weights.
+        root: what stands before their names where the model is part of a larger one; with and without it are read.
     """
 
     table: Mapping[str, Place]
     unused: tuple[str, ...] = ()
+    root: str = ""
 
     def place(self, name: str) -> Place:
         """Where our `name` stands in theirs; CheckpointError if the table does not say."""
@@ -69,6 +79,8 @@ class KeyMap:
                     out[other] = x
                 case Transposed(other):
                     out[other] = _turned(x)
+                case Leading(other, ones):
+                    out[other] = x[(None,) * ones]
                 case Fuse(names, sizes):
                     out |= dict(zip(names, x.split(sizes), strict=True))
         return out
@@ -79,6 +91,7 @@ class KeyMap:
         Raises:
             CheckpointError: names are missing or unknown, or a shape or kind differs; the first few are named.
         """
+        tensors = _Rootless(tensors, self.root)
         places = {name: self.place(name) for name in module.state_dict()}
         wanted = [n for place in places.values() for n in _names(place)]
         unused = [_pattern(u) for u in self.unused]
@@ -99,12 +112,29 @@ class KeyMap:
         Raises:
             CheckpointError: a weight is NaN or infinite.
         """
+        tensors = _Rootless(tensors, self.root)
         for name, ours in module.state_dict().items():
             place = self.place(name)
             given = _read(place, tensors)
             if not finite(given):
                 raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite")
             ours.copy_(given)
+
+
+class _Rootless(Mapping[str, Tensor]):
+    """Tensors by what their names are without the root."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], root: str) -> None:
+        self._tensors, self._names = tensors, {n.removeprefix(root): n for n in tensors}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[self._names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _pattern(name: str) -> re.Pattern[str]:
@@ -118,6 +148,8 @@ def _filled(place: Place, values: tuple[str, ...]) -> Place:
             return Fuse(tuple(_fill(n, values) for n in names), sizes)
         case Transposed(name):
             return Transposed(_fill(name, values))
+        case Leading(name, ones):
+            return Leading(_fill(name, values), ones)
         case _:
             return _fill(place, values)
 
@@ -131,7 +163,7 @@ def _names(place: Place) -> tuple[str, ...]:
     match place:
         case Fuse(names):
             return names
-        case Transposed(name):
+        case Transposed(name) | Leading(name):
             return (name,)
         case _:
             return (place,)
@@ -143,6 +175,9 @@ def _read(place: Place, tensors: Mapping[str, Tensor]) -> Tensor:
             return torch.cat([tensors[n] for n in names])
         case Transposed(name):
             return _turned(tensors[name])
+        case Leading(name, ones):
+            x = tensors[name]
+            return x.view(x.shape[ones:]) if x.shape[:ones] == (1,) * ones else x
         case _:
             return tensors[place]
 

@@ -1,78 +1,81 @@
-"""The one transformer computes what the transformers library computes, for tiny random vision encoders."""
+"""Picture encoders from checkpoint folders that transformers wrote give its numbers, and are read back by it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from masks import relative_error
-from torch import Tensor, nn
+from borrowed import Case, both, check, check_saved
+from safetensors.torch import load_file, save_file
 
-from mmworld.nn.layer import Layer, LayerScale
-from mmworld.nn.transformer import Transformer, TransformerConfig
+import mmworld
 
-hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
-LIMIT = 2e-5
-
-
-def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Weights, norms and biases too, that leave no part of the model without effect."""
-    g = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.copy_(torch.randn(p.shape, generator=g) * (0.2 if p.ndim > 1 else 0.3) + ("norm" in name) * (p.ndim == 1))
-    return model.eval()
-
-
-def fill(ours: nn.Module, weights: dict[str, Tensor]) -> None:
-    ours.load_state_dict({name: w.clone() for name, w in weights.items()}, strict=True)
-
-
-def linear(name: str, *theirs: nn.Linear) -> dict[str, Tensor]:
-    """One linear layer from one or more of theirs, stacked."""
-    out = {f"{name}.weight": torch.cat([m.weight for m in theirs])}
-    if theirs[0].bias is not None:
-        out[f"{name}.bias"] = torch.cat([m.bias for m in theirs])
-    return out
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 16, "patch_size": 4}
+VIT = {**SIZES, "intermediate_size": 48}
+RESNET = {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 2]}
+NAMES = {"id2label": {0: "cat", 1: "dog", 2: "owl"}}
+CASES = {
+    "vit": Case("ViT", "ViTModel", VIT),
+    "vit, classes": Case("ViT", "ViTForImageClassification", VIT | NAMES),
+    "clip": Case("CLIPVision", "CLIPVisionModel", VIT),
+    "clip, projected": Case("CLIPVision", "CLIPVisionModelWithProjection", {**VIT, "projection_dim": 24}),
+    "siglip": Case("SiglipVision", "SiglipVisionModel", VIT),
+    "dinov2": Case("Dinov2", "Dinov2Model", SIZES),
+    "dinov2, gated": Case("Dinov2", "Dinov2Model", {**SIZES, "use_swiglu_ffn": True}),
+    "dinov2, registers": Case("Dinov2WithRegisters", "Dinov2WithRegistersModel", SIZES),
+    "resnet": Case("ResNet", "ResNetModel", RESNET),
+    "resnet, basic": Case("ResNet", "ResNetModel", {**RESNET, "layer_type": "basic"}),
+    "resnet, early": Case("ResNet", "ResNetModel", {**RESNET, "downsample_in_bottleneck": True}),
+    "resnet, classes": Case("ResNet", "ResNetForImageClassification", RESNET | NAMES),
+}
 
 
-def norm(name: str, theirs: nn.Module) -> dict[str, Tensor]:
-    return {f"{name}.{part}": w for part, w in theirs.named_parameters()}
-
-
-def check(ours: list[Tensor], theirs: list[Tensor]) -> None:
-    for x, expected in zip(ours, theirs, strict=True):
-        assert relative_error(x, expected) <= LIMIT
+def pixels(height: int, width: int) -> torch.Tensor:
+    return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", ["vit", "clip", "dinov2"])
-def test_vit_clip_and_dinov2(family: str) -> None:
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 8, "patch_size": 4}
-    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    activation, scaled = "quick_gelu" if family == "clip" else "gelu", family == "dinov2"
-    if family == "vit":
-        theirs = randomise(hf.ViTModel(hf.ViTConfig(**sizes, intermediate_size=64), add_pooling_layer=False))
-        x, layers, last = theirs.embeddings(images), theirs.layers, theirs.layernorm
-    elif family == "clip":
-        theirs = randomise(hf.CLIPVisionModel(hf.CLIPVisionConfig(**sizes, intermediate_size=64)))
-        x, layers, last = theirs.pre_layrnorm(theirs.embeddings(images)), theirs.encoder.layers, theirs.post_layernorm
-    else:
-        theirs = randomise(hf.Dinov2Model(hf.Dinov2Config(**sizes, mlp_ratio=2)))
-        x, layers, last = theirs.embeddings(images), theirs.encoder.layer, theirs.layernorm
-    c = TransformerConfig(32, 2, 4, hidden=64, activation=activation, norm_eps=last.eps)
-    ours = Transformer(c, layer=lambda _: Layer(c, end=lambda: LayerScale(32)) if scaled else Layer(c))
-    weights = norm("norm", last)
-    for i, layer in enumerate(layers):
-        at = f"layers.{i}"
-        parts = {path.split(".")[-1]: m for path, m in layer.named_modules()}
-        weights |= linear(f"{at}.attention.qkv", parts["q_proj"], parts["k_proj"], parts["v_proj"])
-        weights |= linear(f"{at}.attention.out", parts.get("o_proj") or parts["out_proj"])
-        weights |= linear(f"{at}.feed.up", parts["fc1"]) | linear(f"{at}.feed.down", parts["fc2"])
-        first, second = (m for name, m in parts.items() if name.startswith(("norm", "layer_norm", "layernorm")))
-        weights |= norm(f"{at}.norm_attention", first) | norm(f"{at}.norm_feed", second)
-        if scaled:
-            weights[f"{at}.end_attention.gamma"] = layer.layer_scale1.lambda1
-            weights[f"{at}.end_feed.gamma"] = layer.layer_scale2.lambda1
-    fill(ours, weights)
-    expected = theirs(images).last_hidden_state
-    check([ours(x)], [last(expected) if family == "clip" else expected])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_an_encoder_sees_what_the_reference_sees(case: Case, tmp_path: Path) -> None:
+    ours, theirs = both(case, tmp_path)
+    told = theirs(pixels(16, 16))
+    x = ours(pixels(16, 16))
+    if "last_hidden_state" in told and told.last_hidden_state is not None:
+        check(x, told.last_hidden_state)
+    for name in ("pooler_output", "image_embeds", "logits"):
+        if (pooled := told.get(name)) is not None:
+            check(ours.pool(x), pooled.flatten(1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["dinov2", "dinov2, registers"])
+@pytest.mark.parametrize("size", [(24, 12), (8, 8), (18, 16)])
+def test_places_lie_between_those_learned(name: str, size: tuple[int, int], tmp_path: Path) -> None:
+    ours, theirs = both(CASES[name], tmp_path)
+    check(ours(pixels(*size)), theirs(pixels(*size)).last_hidden_state)
+
+
+@torch.no_grad()
+def test_pictures_do_not_know_of_each_other(tmp_path: Path) -> None:
+    for i, case in enumerate(CASES.values()):
+        ours, _ = both(case, tmp_path / str(i))
+        check(ours(pixels(16, 16))[1:], ours(pixels(16, 16)[1:]))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_is_saved_the_reference_reads_whole(case: Case, tmp_path: Path) -> None:
+    check_saved(case, tmp_path)
+
+
+def test_the_names_of_an_encoder_within_a_larger_model_are_read(tmp_path: Path) -> None:
+    ours, _ = both(CASES["clip"], tmp_path)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    for path in (shards := list(tmp_path.glob("model-*.safetensors"))):
+        tensors = load_file(path)
+        path.unlink()
+        save_file({f"vision_model.{n}": x for n, x in tensors.items()}, path)
+    whole = {n: x for path in shards for n, x in load_file(path).items()}
+    save_file(whole, tmp_path / "model.safetensors")
+    again = mmworld.load(tmp_path)
+    assert all(torch.equal(x, ours.state_dict()[n]) for n, x in again.state_dict().items())

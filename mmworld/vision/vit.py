@@ -1,0 +1,105 @@
+"""ViT (Dosovitskiy et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from mmworld.config import config, pick
+from mmworld.nn.layer import TransformerConfig
+from mmworld.nn.transformer import Transformer
+from mmworld.vision.patches import Patches
+from mmworld.weights.keymap import Fuse, KeyMap, Leading, Place
+from mmworld.weights.sizes import Depth, Width
+
+
+@config
+class ViTConfig:
+    """What config.json says under these names."""
+
+    model_type: Literal["vit"]
+    hidden_size: Width
+    num_hidden_layers: Depth
+    num_attention_heads: Width
+    intermediate_size: Width
+    image_size: Width = 224
+    patch_size: Width = 16
+    num_channels: Width = 3
+    hidden_act: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
+    layer_norm_eps: float = 1e-12
+    qkv_bias: Literal[True] = True
+    pooler_act: Literal["tanh"] = "tanh"
+
+    @property
+    def backbone(self) -> TransformerConfig:
+        return TransformerConfig(
+            self.hidden_size,
+            self.num_hidden_layers,
+            self.num_attention_heads,
+            hidden=self.intermediate_size,
+            norm_eps=self.layer_norm_eps,
+            activation=self.hidden_act,
+        )
+
+
+class ViT(nn.Module):
+    """A picture encoder: patches, a token for the whole, a pre-norm transformer.
+
+    The architecture that config.json names decides what stands at the end: `ViTModel` has the pooler,
+    `ViTForImageClassification` scores of the classes that `id2label` names.
+
+    Args:
+        source: what config.json says.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.source, c = dict(source), pick(ViTConfig, source, where="config.json")
+        self.config = c
+        self.classifies = "ViTForImageClassification" in (source.get("architectures") or ())
+        self.patches = Patches(c.hidden_size, c.image_size, c.patch_size, c.num_channels)
+        self.backbone = Transformer(c.backbone)
+        n_classes = len(source.get("id2label") or range(2))
+        self.head = nn.Linear(c.hidden_size, n_classes if self.classifies else c.hidden_size)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures [B, C, H, W] to tokens [B, 1 + N, D], the first of the whole picture."""
+        return self.backbone(self.patches(pixels))
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Tokens [B, 1 + N, D] to what stands for each picture [B, D], or to the scores of its classes [B, K]."""
+        return self.head(x[:, 0]) if self.classifies else self.head(x[:, 0]).tanh()
+
+    @property
+    def keymap(self) -> KeyMap:
+        """Of the architecture's names."""
+        root = "vit." if self.classifies else ""
+        table: dict[str, Place] = {
+            **names(root, self.config.hidden_size),
+            "head.*": "classifier.*" if self.classifies else "pooler.dense.*",
+            "backbone.layers.{i}.norm_attention.*": f"{root}encoder.layer.{{i}}.layernorm_before.*",
+            "backbone.layers.{i}.norm_feed.*": f"{root}encoder.layer.{{i}}.layernorm_after.*",
+            "backbone.layers.{i}.feed.up.*": f"{root}encoder.layer.{{i}}.intermediate.dense.*",
+            "backbone.layers.{i}.feed.down.*": f"{root}encoder.layer.{{i}}.output.dense.*",
+        }
+        return KeyMap(table)
+
+
+def names(root: str, dim: int) -> dict[str, Place]:
+    """The names that ViT and DINOv2 have in common."""
+    at = f"{root}encoder.layer.{{i}}.attention"
+    return {
+        "patches.project.*": f"{root}embeddings.patch_embeddings.projection.*",
+        "patches.token": Leading(f"{root}embeddings.cls_token", 2),
+        "patches.place": Leading(f"{root}embeddings.position_embeddings", 1),
+        "backbone.norm.*": f"{root}layernorm.*",
+        "backbone.layers.{i}.attention.qkv.*": Fuse(
+            tuple(f"{at}.attention.{name}.*" for name in ("query", "key", "value")), (dim,) * 3
+        ),
+        "backbone.layers.{i}.attention.out.*": f"{at}.output.dense.*",
+    }
