@@ -24,10 +24,10 @@ class ClipVisionConfig:
     """What config.json says under these names."""
 
     model_type: Literal["clip_vision_model"]
-    hidden_size: Width
-    num_hidden_layers: Depth
-    num_attention_heads: Width
-    intermediate_size: Width
+    hidden_size: Width = 768
+    num_hidden_layers: Depth = 12
+    num_attention_heads: Width = 12
+    intermediate_size: Width = 3072
     image_size: Width = 224
     patch_size: Width = 32
     num_channels: Width = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -67,8 +67,17 @@ class KeyMap:
         """Where our `name` stands in theirs; CheckpointError if the table does not say."""
         for ours, place in self.table.items():
             if match := _pattern(ours).fullmatch(name):
-                return _filled(place, match.groups())
+                return _over(place, lambda n: _fill(n, match.groups()))
         raise CheckpointError(f"the key map has no place for {name!r}")
+
+    def within(self, ours: str, theirs: str) -> KeyMap:
+        """The map of a part that has these prefixes in the whole."""
+        table = {f"{ours}{name}": _over(place, lambda n: f"{theirs}{n}") for name, place in self.table.items()}
+        return KeyMap(table, tuple(f"{theirs}{n}" for n in self.unused))
+
+    def __or__(self, other: KeyMap) -> KeyMap:
+        """The map of a whole that has the parts of both."""
+        return KeyMap({**self.table, **other.table}, self.unused + other.unused)
 
     def theirs(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Our tensors under their names, in their shapes."""
@@ -142,16 +151,17 @@ def _pattern(name: str) -> re.Pattern[str]:
     return re.compile("".join(_HOLES.get(part, re.escape(part)) for part in parts))
 
 
-def _filled(place: Place, values: tuple[str, ...]) -> Place:
+def _over(place: Place, change: Callable[[str], str]) -> Place:
+    """The place with its names changed."""
     match place:
         case Fuse(names, sizes):
-            return Fuse(tuple(_fill(n, values) for n in names), sizes)
+            return Fuse(tuple(map(change, names)), sizes)
         case Transposed(name):
-            return Transposed(_fill(name, values))
+            return Transposed(change(name))
         case Leading(name, ones):
-            return Leading(_fill(name, values), ones)
+            return Leading(change(name), ones)
         case _:
-            return _fill(place, values)
+            return change(place)
 
 
 def _fill(name: str, values: tuple[str, ...]) -> str:

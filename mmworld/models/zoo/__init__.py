@@ -20,6 +20,7 @@ FAMILIES = Registry(
     "model type",
     {
         "bert": "mmworld.text.bert:Bert",
+        "clip": "mmworld.models.zoo.clip:CLIP",
         "clip_vision_model": "mmworld.vision.clip:ClipVision",
         "dinov2": "mmworld.vision.dinov2:DINOv2",
         "dinov2_with_registers": "mmworld.vision.dinov2:DINOv2",
@@ -29,6 +30,7 @@ FAMILIES = Registry(
         "qwen2": "mmworld.text.llama:Llama",
         "qwen3": "mmworld.text.llama:Llama",
         "resnet": "mmworld.vision.resnet:ResNet",
+        "siglip": "mmworld.models.zoo.clip:SigLIP",
         "siglip_vision_model": "mmworld.vision.clip:SiglipVision",
         "t5": "mmworld.text.t5:T5",
         "vit": "mmworld.vision.vit:ViT",
