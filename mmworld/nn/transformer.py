@@ -49,6 +49,7 @@ class Transformer(nn.Module):
         state: KVState | None = None,
         context: Tensor | None = None,
         context_mask: Mask = FULL,
+        depth: int | None = None,
     ) -> Tensor:
         """x [B, N, D] to [B, N, D].
 
@@ -58,13 +59,14 @@ class Transformer(nn.Module):
         Args:
             context: [B, M, C] that layers with cross-attention look at, as `context_mask` says. A state keeps its keys,
                 so it is given once, or again where it changes.
+            depth: layers to go through, without what follows the last one; None is all. Only without a state.
 
         Raises:
             ValueError: a packed row with a state, or a mask whose window is not the state's.
         """
         run = Pass(mask, state=state, context=context, context_mask=context_mask)
         if state is None:
-            return self._run(x, run, positions(mask, x.shape[1], x.device))
+            return self._run(x, run, positions(mask, x.shape[1], x.device), depth)
         return self._stream(x, _blocks(mask, x.shape[1], state), run, state)
 
     def _stream(self, x: Tensor, new: tuple[int, ...], run: Pass, state: KVState) -> Tensor:
@@ -79,15 +81,15 @@ class Transformer(nn.Module):
         state.advance(new)
         return x
 
-    def _run(self, x: Tensor, run: Pass, keys: Tensor) -> Tensor:
+    def _run(self, x: Tensor, run: Pass, keys: Tensor, depth: int | None = None) -> Tensor:
         queries = keys[len(keys) - x.shape[1] :]
         if self.position is not None:
             run = replace(run, turn=self.position(keys if run.turns_held else queries, x.dtype))
         if self.bias is not None:
             run = replace(run, bias=self.bias(queries, keys))
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.layers[:depth]):
             x = layer(x, run, i)
-        return self.norm(x)
+        return self.norm(x) if depth is None else x
 
 
 def _blocks(mask: Mask, n: int, state: KVState) -> tuple[int, ...]:

@@ -70,11 +70,15 @@ class GPT2(nn.Module):
     def init_state(self) -> KVState:
         return KVState()
 
-    def hidden(self, ids: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
-        """Ids [B, T] to what the backbone makes of them [B, T, D]; arguments as for `forward`."""
+    def embed(self, ids: Tensor) -> Tensor:
+        """Ids int64 [...] to [..., D], without their places."""
+        return self.embedding(ids)
+
+    def hidden(self, x: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
+        """Embedded tokens [B, T, D] to what the backbone makes of them; arguments as for `forward`."""
         mask = Mask("causal", lengths=lengths)
-        at = positions(mask, ids.shape[1], ids.device) + (len(state) if state is not None else 0)
-        return self.backbone(self.embedding(ids) + self.place(at), mask if state is None else CAUSAL, state)
+        at = positions(mask, x.shape[1], x.device) + (len(state) if state is not None else 0)
+        return self.backbone(x + self.place(at), mask if state is None else CAUSAL, state)
 
     def logits(self, x: Tensor) -> Tensor:
         """What the backbone made of ids [..., D], as scores of the next id [..., V]."""
@@ -90,7 +94,7 @@ class GPT2(nn.Module):
         Raises:
             ValueError: the text is longer than the positions that were learned.
         """
-        return self.logits(self.hidden(ids, state, lengths))
+        return self.logits(self.hidden(self.embed(ids), state, lengths))
 
     @property
     def keymap(self) -> KeyMap:

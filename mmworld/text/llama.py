@@ -94,10 +94,14 @@ class Llama(nn.Module):
     def init_state(self) -> KVState:
         return KVState(self.config.window)
 
-    def hidden(self, ids: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
-        """Ids [B, T] to what the backbone makes of them [B, T, D]; arguments as for `forward`."""
+    def embed(self, ids: Tensor) -> Tensor:
+        """Ids int64 [...] to [..., D]."""
+        return self.embedding(ids)
+
+    def hidden(self, x: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
+        """Embedded tokens [B, T, D] to what the backbone makes of them; arguments as for `forward`."""
         mask = CAUSAL if state is not None else Mask("causal", window=self.config.window, lengths=lengths)
-        return self.backbone(self.embedding(ids), mask, state)
+        return self.backbone(x, mask, state)
 
     def logits(self, x: Tensor) -> Tensor:
         """What the backbone made of ids [..., D], as scores of the next id [..., V]."""
@@ -110,7 +114,7 @@ class Llama(nn.Module):
             state: of the stream that the ids go on with; None is a fresh one.
             lengths: of the texts packed in the row.
         """
-        return self.logits(self.hidden(ids, state, lengths))
+        return self.logits(self.hidden(self.embed(ids), state, lengths))
 
     @property
     def keymap(self) -> KeyMap:

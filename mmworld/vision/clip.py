@@ -81,9 +81,13 @@ class ClipVision(nn.Module):
         projects = "CLIPVisionModelWithProjection" in (source.get("architectures") or ())
         self.project = nn.Linear(c.hidden_size, c.projection_dim, bias=False) if projects else None
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures [B, C, H, W] to tokens [B, 1 + N, D], the first of the whole picture."""
-        return self.backbone(self.first(self.patches(pixels)))
+    def forward(self, pixels: Tensor, depth: int | None = None) -> Tensor:
+        """Normalised pictures [B, C, H, W] to tokens [B, 1 + N, D], the first of the whole picture.
+
+        Args:
+            depth: layers that they go through; None is all.
+        """
+        return self.backbone(self.first(self.patches(pixels)), depth=depth)
 
     def pool(self, x: Tensor) -> Tensor:
         """Tokens [B, 1 + N, D] to what stands for each picture [B, D], or to its place in the shared space [B, E]."""
@@ -101,7 +105,7 @@ class ClipVision(nn.Module):
             "norm.*": f"{root}post_layernorm.*",
             "project.weight": "visual_projection.weight",
         }
-        return KeyMap(table, unused=(f"{root}embeddings.position_ids",), root="" if root else "vision_model.")
+        return KeyMap(table, unused=(f"{root}embeddings.position_ids",), aliases={} if root else {"vision_model.": ""})
 
 
 class SiglipVision(nn.Module):
@@ -122,9 +126,13 @@ class SiglipVision(nn.Module):
         self.backbone = Transformer(c.backbone)
         self.head = Pooling(c.backbone) if c.vision_use_head else None
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures [B, C, H, W] to tokens [B, N, D]."""
-        return self.backbone(self.patches(pixels))
+    def forward(self, pixels: Tensor, depth: int | None = None) -> Tensor:
+        """Normalised pictures [B, C, H, W] to tokens [B, N, D].
+
+        Args:
+            depth: layers that they go through, without a norm after them; None is all, and the norm.
+        """
+        return self.backbone(self.patches(pixels), depth=depth)
 
     def pool(self, x: Tensor) -> Tensor:
         """Tokens [B, N, D] to what stands for each picture [B, D].
@@ -150,7 +158,7 @@ class SiglipVision(nn.Module):
             "head.feed.up.*": "head.mlp.fc1.*",
             "head.feed.down.*": "head.mlp.fc2.*",
         }
-        return KeyMap(table, unused=("embeddings.position_ids",), root="vision_model.")
+        return KeyMap(table, unused=("embeddings.position_ids",), aliases={"vision_model.": ""})
 
 
 class Pooling(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -56,12 +56,12 @@ class KeyMap:
     Attributes:
         table: our names, and where each stands in theirs.
         unused: names of theirs that are left out on purpose: tables that can be computed, copies of tied weights.
-        root: what stands before their names where the model is part of a larger one; with and without it are read.
+        aliases: beginnings of names in other versions of theirs, and what each is read as; in this order.
     """
 
     table: Mapping[str, Place]
     unused: tuple[str, ...] = ()
-    root: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, name: str) -> Place:
         """Where our `name` stands in theirs; CheckpointError if the table does not say."""
@@ -73,11 +73,12 @@ class KeyMap:
     def within(self, ours: str, theirs: str) -> KeyMap:
         """The map of a part that has these prefixes in the whole."""
         table = {f"{ours}{name}": _over(place, lambda n: f"{theirs}{n}") for name, place in self.table.items()}
-        return KeyMap(table, tuple(f"{theirs}{n}" for n in self.unused))
+        aliases = {f"{theirs}{other}": f"{theirs}{root}" for other, root in self.aliases.items()}
+        return KeyMap(table, tuple(f"{theirs}{n}" for n in self.unused), aliases)
 
     def __or__(self, other: KeyMap) -> KeyMap:
         """The map of a whole that has the parts of both."""
-        return KeyMap({**self.table, **other.table}, self.unused + other.unused)
+        return KeyMap({**self.table, **other.table}, self.unused + other.unused, {**self.aliases, **other.aliases})
 
     def theirs(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Our tensors under their names, in their shapes."""
@@ -100,7 +101,7 @@ class KeyMap:
         Raises:
             CheckpointError: names are missing or unknown, or a shape or kind differs; the first few are named.
         """
-        tensors = _Rootless(tensors, self.root)
+        tensors = _Renamed(tensors, self.aliases)
         places = {name: self.place(name) for name in module.state_dict()}
         wanted = [n for place in places.values() for n in _names(place)]
         unused = [_pattern(u) for u in self.unused]
@@ -121,7 +122,7 @@ class KeyMap:
         Raises:
             CheckpointError: a weight is NaN or infinite.
         """
-        tensors = _Rootless(tensors, self.root)
+        tensors = _Renamed(tensors, self.aliases)
         for name, ours in module.state_dict().items():
             place = self.place(name)
             given = _read(place, tensors)
@@ -130,11 +131,16 @@ class KeyMap:
             ours.copy_(given)
 
 
-class _Rootless(Mapping[str, Tensor]):
-    """Tensors by what their names are without the root."""
+class _Renamed(Mapping[str, Tensor]):
+    """Tensors by their names after the aliases."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], root: str) -> None:
-        self._tensors, self._names = tensors, {n.removeprefix(root): n for n in tensors}
+    def __init__(self, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]) -> None:
+        self._tensors, self._names = tensors, {}
+        for name in tensors:
+            known = name
+            for other, root in aliases.items():
+                known = root + known.removeprefix(other) if known.startswith(other) else known
+            self._names[known] = name
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[self._names[name]]

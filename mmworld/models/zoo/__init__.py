@@ -26,6 +26,7 @@ FAMILIES = Registry(
         "dinov2_with_registers": "mmworld.vision.dinov2:DINOv2",
         "gpt2": "mmworld.text.gpt2:GPT2",
         "llama": "mmworld.text.llama:Llama",
+        "llava": "mmworld.models.zoo.llava:LLaVA",
         "mistral": "mmworld.text.llama:Llama",
         "qwen2": "mmworld.text.llama:Llama",
         "qwen3": "mmworld.text.llama:Llama",
