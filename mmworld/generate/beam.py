@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -29,12 +29,18 @@ class Beam:
             raise ValueError(f"width must be at least 1, is {self.width}")
 
     def search(
-        self, read: Callable[[KVState, Tensor], Tensor], state: KVState, logits: Tensor, eos: int, max_tokens: int
+        self,
+        read: Callable[[Tensor, KVState], Tensor],
+        state: KVState,
+        logits: Tensor,
+        ends: Collection[int],
+        max_tokens: int,
     ) -> list[Text]:
-        """The best text for each row of `state` and `logits` [B, V], its <eos> included if it got that far.
+        """The best text for each row of `state` and `logits` [B, V], the id that ends it included if it got that far.
 
         Args:
             read: appends ids [B, 1] to the state and gives the next logits [B, V].
+            ends: ids after which a text is over.
         """
         searches = [_Search(self) for _ in range(len(logits))]
         active = searches
@@ -44,7 +50,7 @@ class Beam:
             at = 0
             for s in active:
                 n = len(s.beams)
-                chosen = s.step(log_p[at : at + n], eos, last=step == max_tokens - 1)
+                chosen = s.step(log_p[at : at + n], ends, last=step == max_tokens - 1)
                 parents += [at + p for p, _ in chosen]
                 ids += [i for _, i in chosen]
                 at += n
@@ -54,7 +60,7 @@ class Beam:
             if not active:
                 break
             state.select(torch.tensor(parents, device=logits.device))
-            logits = read(state, torch.tensor(ids, device=logits.device)[:, None])
+            logits = read(torch.tensor(ids, device=logits.device)[:, None], state)
         return [s.best() for s in searches]
 
 
@@ -66,7 +72,7 @@ class _Search:
     beams: list[Text] = field(default_factory=lambda: [([], [])])
     done: list[tuple[float, Text]] = field(default_factory=list)
 
-    def step(self, log_p: Tensor, eos: int, last: bool) -> list[tuple[int, int]]:
+    def step(self, log_p: Tensor, ends: Collection[int], last: bool) -> list[tuple[int, int]]:
         """Extend the beams by log_p [beams, V]; returns (parent, id) of those that go on, none when the search ends."""
         sums = torch.tensor([sum(p) for _, p in self.beams])[:, None] + log_p
         best = sums.flatten().topk(min(2 * self.rule.width, sums.numel())).indices.tolist()
@@ -75,7 +81,7 @@ class _Search:
         for rank, (parent, i) in enumerate(divmod(b, log_p.shape[1]) for b in best):
             ids, p = self.beams[parent]
             text = ([*ids, i], [*p, float(log_p[parent, i])])
-            if i == eos or last:
+            if i in ends or last:
                 if rank < self.rule.width:
                     self.done.append((self._score(text), text))
             elif len(beams) < self.rule.width:

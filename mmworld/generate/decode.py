@@ -10,14 +10,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mmworld.attention import CAUSAL, Mask
+from mmworld.attention import Mask
 from mmworld.errors import out_of_memory
 from mmworld.generate.beam import Beam
 from mmworld.generate.samplers import GREEDY, Sampler
+from mmworld.generate.speaker import Speaker, Vocabulary, Writer
 from mmworld.generate.stop import STOP, Stop
 from mmworld.models.world import Item, World
 from mmworld.nn.state import KVState
-from mmworld.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
 Group = tuple[list[int], KVState, Tensor]
@@ -45,21 +45,21 @@ class Row:
     ids: list[int] = field(default_factory=list)
     log_p: list[float] = field(default_factory=list)
 
-    def finish(self, tokenizer: Tokenizer, stop: Stop) -> Generation:
-        ids = tuple(i for i in self.ids if i != tokenizer.eos)
+    def finish(self, tokenizer: Vocabulary, stop: Stop) -> Generation:
+        ids = tuple(i for i in self.ids if i not in tokenizer.ends)
         text = tokenizer.decode(ids)
         kept = stop.cut(text)
         score = sum(self.log_p) / max(1, len(self.log_p))
         return Generation((text if kept is None else kept).strip(), ids, score)
 
 
-def steps(world: World, state: KVState, logits: Tensor, pick: Sampler, stop: Stop) -> Iterator[list[Row]]:
+def steps(model: Speaker, state: KVState, logits: Tensor, pick: Sampler, stop: Stop) -> Iterator[list[Row]]:
     """Grow one text for each row of `state` and of `logits` [B, V]; yields all of them after each step.
 
     The state is used up. A finished row leaves the batch and costs nothing more.
     """
     rows = [Row() for _ in range(len(logits))]
-    growing, choose, tokenizer = list(rows), pick.start(), world.tokenizer
+    growing, choose, tokenizer = list(rows), pick.start(), model.tokenizer
     for step in range(stop.max_tokens):
         ids = choose(logits)
         log_p = logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]
@@ -74,24 +74,33 @@ def steps(world: World, state: KVState, logits: Tensor, pick: Sampler, stop: Sto
             keep = torch.tensor(alive, device=ids.device)
             ids, growing = ids[keep], [growing[n] for n in alive]
             state.select(keep)
-        logits = read(world, state, ids[:, None])
-
-
-def read(world: World, state: KVState, ids: Tensor) -> Tensor:
-    """Append text ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
-    return world.logits(world.backbone(world.embed(ids), CAUSAL, state)[:, -1])
+        logits = model.read(ids[:, None], state)
 
 
 @torch.no_grad()
 def decode(
-    world: World, state: KVState, logits: Tensor, sampler: Sampler | Beam = GREEDY, stop: Stop = STOP
+    model: Speaker, state: KVState, logits: Tensor, sampler: Sampler | Beam = GREEDY, stop: Stop = STOP
 ) -> list[Generation]:
     """One text for each row of `state`, which has read all that comes before; `logits` [B, V] predict the first id."""
     if isinstance(sampler, Beam):
-        found = sampler.search(lambda s, ids: read(world, s, ids), state, logits, world.tokenizer.eos, stop.max_tokens)
-        return [Row(ids, log_p).finish(world.tokenizer, stop) for ids, log_p in found]
-    *_, rows = steps(world, state, logits, sampler, stop)
-    return [row.finish(world.tokenizer, stop) for row in rows]
+        found = sampler.search(model.read, state, logits, model.tokenizer.ends, stop.max_tokens)
+        return [Row(ids, log_p).finish(model.tokenizer, stop) for ids, log_p in found]
+    *_, rows = steps(model, state, logits, sampler, stop)
+    return [row.finish(model.tokenizer, stop) for row in rows]
+
+
+@torch.no_grad()
+def complete(
+    model: Writer, prompts: Sequence[Sequence[int]], sampler: Sampler | Beam = GREEDY, stop: Stop = STOP
+) -> list[Generation]:
+    """How the model goes on with each prompt's ids; those of one length side by side."""
+
+    def begun(prompts: Sequence[Sequence[int]]) -> Iterator[Group]:
+        for members in alike(map(len, prompts)):
+            state = model.init_state()
+            yield members, state, model.read(torch.tensor([prompts[i] for i in members]), state)
+
+    return _halved(prompts, lambda some: _decoded(model, begun(some), sampler, stop))
 
 
 @torch.no_grad()
@@ -119,7 +128,7 @@ def ask(world: World, contexts: Sequence[KVState], prompt: str = "") -> tuple[KV
     """Contexts of one shape as the rows of a state that has read the prompt, and the logits [B, V] of what follows."""
     state = KVState.stack(contexts)
     state.window = None  # what is said must not push out what it is said of
-    return state, read(world, state, torch.tensor([world.prompt(prompt)] * len(contexts)))
+    return state, world.read(torch.tensor([world.prompt(prompt)] * len(contexts)), state)
 
 
 @torch.no_grad()
@@ -154,11 +163,11 @@ def _halved(batch: Sequence[T], generate: Callable[[Sequence[T]], list[Generatio
     return generate(batch[:half]) + generate(batch[half:])
 
 
-def _decoded(world: World, groups: Iterable[Group], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:
+def _decoded(model: Speaker, groups: Iterable[Group], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:
     """The texts of all groups, in the order of their members' indices."""
     out: dict[int, Generation] = {}
     for members, state, logits in groups:
-        out.update(zip(members, decode(world, state, logits, sampler, stop), strict=True))
+        out.update(zip(members, decode(model, state, logits, sampler, stop), strict=True))
     return [out[i] for i in sorted(out)]
 
 
@@ -181,7 +190,7 @@ def prefill(world: World, items: Sequence[Item]) -> Iterator[Group]:
         yield members, state, world.logits(y[:, -1])
 
 
-def pieces(tokenizer: Tokenizer, texts: Iterable[Sequence[int]]) -> Iterator[str]:
+def pieces(tokenizer: Vocabulary, texts: Iterable[Sequence[int]]) -> Iterator[str]:
     """What each longer version of a text adds to the one before, characters never cut in two."""
     shown = text = ""
     for ids in texts:
@@ -193,7 +202,7 @@ def pieces(tokenizer: Tokenizer, texts: Iterable[Sequence[int]]) -> Iterator[str
         yield text[len(shown) :]
 
 
-def _ended(row: Row, tokenizer: Tokenizer, stop: Stop) -> bool:
-    if row.ids[-1] == tokenizer.eos:
+def _ended(row: Row, tokenizer: Vocabulary, stop: Stop) -> bool:
+    if row.ids[-1] in tokenizer.ends:
         return True
     return bool(stop.texts) and stop.cut(tokenizer.decode(row.ids)) is not None

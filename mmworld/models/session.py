@@ -186,9 +186,9 @@ class Session:
     def pieces(self, prompt: str = "", sampler: Sampler = GREEDY, stop: Stop = STOP) -> Iterator[str]:
         """The text of `generate`, piece by piece as it is made."""
         context, logits = ask(self.world, [self.context], prompt)
-        eos = self.world.tokenizer.eos
+        ends = self.world.tokenizer.ends
         grown = (rows[0].ids for rows in steps(self.world, context, logits, sampler, stop))
-        yield from pieces(self.world.tokenizer, ([i for i in ids if i != eos] for ids in grown))
+        yield from pieces(self.world.tokenizer, ([i for i in ids if i not in ends] for ids in grown))
 
     @torch.no_grad()
     def commit(self, ids: Sequence[int]) -> None:

@@ -14,12 +14,13 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmworld.attention import Mask
+from mmworld.attention import CAUSAL, Mask
 from mmworld.config import build, config
 from mmworld.errors import ConfigError
 from mmworld.models import layout
 from mmworld.models.modality import encode_many
 from mmworld.nn.position import Rotary, sinusoid
+from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer, TransformerConfig
 from mmworld.registry import modalities
 from mmworld.text.tokenizer import Tokenizer
@@ -156,6 +157,10 @@ class World(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         """What the backbone made of text [..., D], as scores of the next id [..., V]; the head is the embedding."""
         return F.linear(x, self.embedding)
+
+    def read(self, ids: Tensor, state: KVState) -> Tensor:
+        """Append text ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
+        return self.logits(self.backbone(self.embed(ids), CAUSAL, state)[:, -1])
 
     def forward(self, items: Sequence[Item]) -> Tensor:
         """All items in one packed pass: logits [sum(len(ids) - 1), V] that predict ids[1:] of each item, in order.

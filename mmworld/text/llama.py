@@ -116,6 +116,10 @@ class Llama(nn.Module):
         """
         return self.logits(self.hidden(self.embed(ids), state, lengths))
 
+    def read(self, ids: Tensor, state: KVState) -> Tensor:
+        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
+        return self.logits(self.hidden(self.embed(ids), state)[:, -1])
+
     @property
     def keymap(self) -> KeyMap:
         """Of `LlamaForCausalLM`'s names and those of its kin."""

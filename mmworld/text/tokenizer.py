@@ -30,6 +30,7 @@ class Tokenizer:
     (up to case, where the vocabulary was learnt in lower case)."""
 
     pad, bos, eos = range(3)
+    ends = (eos,)
 
     def __init__(self, core: tokenizers.Tokenizer) -> None:
         self._core = core

@@ -147,7 +147,7 @@ class Table:
         g = torch.Generator().manual_seed(hash((self.seed, prefix)) % 2**31)
         return torch.randn(self.vocab, generator=g) * 2
 
-    def read(self, state: KVState, ids: Tensor) -> Tensor:
+    def read(self, ids: Tensor, state: KVState) -> Tensor:
         state.keys[0].append(ids)
         return torch.stack([self.logits(tuple(row)) for row in state.keys[0].x.tolist()])
 
@@ -157,7 +157,7 @@ class Table:
 
 def run(table: Table, beam: Beam, rows: int, eos: int, n: int) -> list[tuple[list[int], list[float]]]:
     empty = torch.zeros(rows, 0, dtype=torch.long)
-    return beam.search(table.read, KVState(keys=[Row(empty)]), table.logits(()).repeat(rows, 1), eos, n)
+    return beam.search(table.read, KVState(keys=[Row(empty)]), table.logits(()).repeat(rows, 1), [eos], n)
 
 
 @given(st.integers(0, 999), st.floats(0, 1))

@@ -81,13 +81,13 @@ def test_every_segment_is_captioned_as_if_nothing_came_before() -> None:
     n = sum(tokens.blocks[:2])
     x = WORLD.observe("video", tokens, origin=1.0)[n : 2 * n]
     from mmworld.attention import Mask
-    from mmworld.generate.decode import decode, read
+    from mmworld.generate.decode import decode
     from mmworld.nn.state import KVState
 
     state = KVState()
     with torch.no_grad():
         WORLD.backbone(x[None], Mask("blocks", tokens.blocks[2:4]), state)
-        logits = read(WORLD, state, torch.tensor([WORLD.prompt()]))
+        logits = WORLD.read(torch.tensor([WORLD.prompt()]), state)
         assert decode(WORLD, state, logits, stop=Stop(4))[0].text == second.text
 
 

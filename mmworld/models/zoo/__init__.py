@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from mmworld.errors import CheckpointError, ConfigError
 from mmworld.models import load as own
 from mmworld.registry import Registry
+from mmworld.text.pretrained import Pretrained
+from mmworld.vision import preprocess
+from mmworld.vision.preprocess import Preprocess
 from mmworld.weights import shards
 from mmworld.weights.keymap import KeyMap
 
@@ -46,9 +49,13 @@ class Borrowed(Protocol):
     Attributes:
         source: what config.json said.
         keymap: where each of its tensors stands in the checkpoint.
+        tokenizer: its vocabulary, if the folder has one.
+        preprocess: how its pictures are prepared, if the folder says.
     """
 
     source: dict[str, Any]
+    tokenizer: Pretrained | None
+    preprocess: Preprocess | None
 
     @property
     def keymap(self) -> KeyMap: ...
@@ -84,6 +91,7 @@ def load(
     model.keymap.check(model, tensors.shapes, where=str(folder))
     model.to(dtype).to_empty(device=device)
     model.keymap.fill(model, tensors, where=str(folder))
+    model.tokenizer, model.preprocess = Pretrained.load(folder), preprocess.read(folder)
     return model.eval().requires_grad_(False)
 
 

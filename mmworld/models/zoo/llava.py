@@ -88,6 +88,10 @@ class LLaVA(nn.Module):
         """
         return self.language.logits(self.language.hidden(self.embed(ids, pixels), state, lengths))
 
+    def read(self, ids: Tensor, state: KVState) -> Tensor:
+        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
+        return self.language.read(ids, state)
+
     @property
     def keymap(self) -> KeyMap:
         """Of `LlavaForConditionalGeneration`'s names, as the first checkpoints have them; later ones are read too."""

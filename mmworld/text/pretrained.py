@@ -1,0 +1,81 @@
+"""The vocabulary of a borrowed checkpoint: its tokenizer.json, and the ids that end its texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from mmworld.errors import CheckpointError
+from mmworld.text.tokenizer import MAX_CHARACTERS
+from mmworld.weights.shards import CONFIG, read_json
+
+FILE, SETTINGS, GENERATION = "tokenizer.json", "tokenizer_config.json", "generation_config.json"
+MAX_BYTES = 64 << 20
+
+
+class Pretrained:
+    """Text to ids as the model was trained on them, and back.
+
+    Args:
+        core: the vocabulary.
+        ends: the ids after which a text is over.
+    """
+
+    def __init__(self, core: tokenizers.Tokenizer, ends: frozenset[int]) -> None:
+        self._core, self.ends = core, ends
+
+    def __len__(self) -> int:
+        return self._core.get_vocab_size()
+
+    def encode(self, text: str, *, whole: bool = True) -> list[int]:
+        """Ids of `text`; a whole one has the special ids that the checkpoint puts at its ends.
+
+        Raises:
+            ValueError: more than MAX_CHARACTERS characters.
+        """
+        if len(text) > MAX_CHARACTERS:
+            raise ValueError(f"{len(text)} characters, the limit is {MAX_CHARACTERS}")
+        return self._core.encode(text, add_special_tokens=whole).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, special ones left out."""
+        return self._core.decode(list(ids), skip_special_tokens=True)
+
+    def id(self, token: str) -> int | None:
+        """The id that `token` has by itself."""
+        return self._core.token_to_id(token)
+
+    @classmethod
+    def load(cls, folder: Path) -> Pretrained | None:
+        """The vocabulary in a checkpoint's folder; None if it has no tokenizer.json.
+
+        Raises:
+            CheckpointError: the file is larger than MAX_BYTES or no vocabulary.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            return None
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise CheckpointError(f"{path}: {size} bytes, the limit for a vocabulary is {MAX_BYTES}")
+        try:
+            core = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as e:  # tokenizers raises bare Exception for a malformed file
+            raise CheckpointError(f"{path}: not a vocabulary: {e}") from None
+        core.no_padding()
+        core.no_truncation()
+        return cls(core, _ends(folder, core))
+
+
+def _ends(folder: Path, core: tokenizers.Tokenizer) -> frozenset[int]:
+    """Of the first file that says."""
+    for name in (GENERATION, CONFIG):
+        if (folder / name).is_file() and (said := read_json(folder / name).get("eos_token_id")) is not None:
+            return frozenset(said if isinstance(said, list) else [said])
+    settings = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    token: Any = settings.get("eos_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    end = core.token_to_id(token) if isinstance(token, str) else None
+    return frozenset() if end is None else frozenset([end])

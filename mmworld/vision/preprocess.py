@@ -1,0 +1,102 @@
+"""Pictures as a borrowed encoder was trained on them, as its preprocessor_config.json says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmworld.config import config, pick
+from mmworld.weights.shards import read_json
+
+FILES = "preprocessor_config.json", "processor_config.json"
+Side = Annotated[int, Field(gt=0, le=1 << 14)]
+Size = Side | dict[Literal["shortest_edge", "height", "width"], Side]
+
+
+@config
+class Preprocess:
+    """Resize, crop, scale and normalise, as the file says under these names.
+
+    The resampling is Pillow's, as in training: another differs by more than a model should notice, but does notice.
+    """
+
+    size: Size
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+    crop_size: Size | None = None
+    do_resize: bool = True
+    do_center_crop: bool = False
+    do_rescale: Literal[True] = True
+    do_normalize: Literal[True] = True
+    resample: Annotated[int, Field(ge=0, le=5)] = 3
+    rescale_factor: float = 1 / 255
+
+    def __post_init__(self) -> None:
+        if self.do_center_crop and self.crop_size is None:
+            raise ValueError("do_center_crop needs a crop_size")
+        for name, size in (("size", self.size), ("crop_size", self.crop_size)):
+            if isinstance(size, dict) and not ("shortest_edge" in size or {"height", "width"} <= size.keys()):
+                raise ValueError(f"{name} {size} needs height and width, or shortest_edge")
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """A picture uint8 [3, H, W] to float32 [3, h, w]."""
+        if self.do_resize:
+            picture = _resized(picture, self._wanted(*picture.shape[1:]), self.resample)
+        if self.do_center_crop and self.crop_size is not None:
+            picture = _cropped(picture, _sides(self.crop_size))
+        mean, std = (torch.tensor(x)[:, None, None] for x in (self.image_mean, self.image_std))
+        return (picture * self.rescale_factor - mean) / std
+
+    def _wanted(self, height: int, width: int) -> tuple[int, int]:
+        """Both sides, or the longer one in the proportion of the picture."""
+        if not isinstance(self.size, dict) or "shortest_edge" not in self.size:
+            return _sides(self.size)
+        short = self.size["shortest_edge"]
+        long = int(short * max(height, width) / min(height, width))
+        return (short, long) if height < width else (long, short)
+
+
+def read(folder: Path) -> Preprocess | None:
+    """What a checkpoint's folder says of its pictures; None if it says nothing.
+
+    Raises:
+        CheckpointError: the file is not JSON.
+        ConfigError: a value is missing or of the wrong type.
+    """
+    for path in (folder / name for name in FILES):
+        if path.is_file():
+            data: Any = read_json(path)
+            if (said := data.get("image_processor", data)) and "image_mean" in said:
+                return pick(Preprocess, said, where=str(path))
+    return None
+
+
+def _sides(size: Size) -> tuple[int, int]:
+    if isinstance(size, dict):
+        return size.get("height", size.get("shortest_edge", 0)), size.get("width", size.get("shortest_edge", 0))
+    return size, size
+
+
+def _resized(picture: Tensor, size: tuple[int, int], resample: int) -> Tensor:
+    if tuple(picture.shape[1:]) == size:
+        return picture
+    pixels = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize(size[::-1], Image.Resampling(resample))
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+
+
+def _cropped(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle, on black where the picture is smaller."""
+    spare = [have - want for have, want in zip(picture.shape[1:], size, strict=True)]
+    if min(spare) < 0:
+        top, left = (-(min(s, 0) // 2) for s in spare)
+        bottom, right = (-min(s, 0) - at for s, at in zip(spare, (top, left), strict=True))
+        picture = F.pad(picture, (left, right, top, bottom))
+    top, left = (max(s, 0) // 2 for s in spare)
+    return picture[:, top : top + size[0], left : left + size[1]]
