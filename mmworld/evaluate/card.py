@@ -87,10 +87,9 @@ def _data(recipes: Sequence[Recipe]) -> str:
 def _draws(recipes: Sequence[Recipe]) -> dict[str, float]:
     """How often each source is drawn from, in all."""
     draws: dict[str, float] = defaultdict(float)
-    for r in recipes:
-        for shares, steps in ((r.sources, r.steps - r.opening_steps), (r.opening, r.opening_steps)):
-            for source, weight in shares.items():
-                draws[source] += weight / sum(shares.values()) * steps * r.batch
+    for recipe, phase in ((r, p) for r in recipes for p in r.phases):
+        for source, weight in phase.sources.items():
+            draws[source] += weight / sum(phase.sources.values()) * phase.steps * recipe.batch
     return draws
 
 
@@ -105,7 +104,8 @@ def _recipe(recipes: Sequence[Recipe], world: WorldConfig) -> str:
 
 
 def _leg(recipe: Recipe) -> str:
-    opening = f", the first {recipe.opening_steps:,} of {_listed(sorted(recipe.opening))}" if recipe.opening else ""
+    opened = (f"{p.steps:,} of mostly {max(p.sources, key=p.sources.__getitem__)}" for p in recipe.opening)
+    opening = f", the first {_listed(list(opened))}" if recipe.opening else ""
     return (
         f"{recipe.steps:,} steps of {recipe.batch} draws{opening} (seed {recipe.seed}; "
         f"peak learning rate {recipe.learning_rate:g} from step {recipe.warmup} to {recipe.level_until:,}, then "

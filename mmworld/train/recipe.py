@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from mmworld.config import config, load
 from mmworld.errors import ConfigError
@@ -17,6 +19,14 @@ FREE = {"max_hours", "threads", "save_every", "log_every", "data", "out"}
 
 
 @config
+class Phase:
+    """So many steps of a run's beginning that draw from other shares."""
+
+    steps: Annotated[int, Field(gt=0)]
+    sources: dict[str, float]
+
+
+@config
 class Recipe:
     """
     Attributes:
@@ -24,8 +34,8 @@ class Recipe:
         world: the model, when it begins from scratch.
         start: what it begins with otherwise: a model (a shipped one's name or a folder), or a recipe beside this one,
             whose run then comes first, in `out`/start.
-        opening: shares for the first `opening_steps`: simple things make hard ones learnable sooner (curriculum:
-            Bengio et al. 2009).
+        opening: what the first steps draw from, phase after phase: simple things make hard ones learnable sooner
+            (curriculum: Bengio et al. 2009).
         data: folder of the real sets, with `train` and `eval` in it.
         out: folder of the run: vocabulary, checkpoints, log, and at the end the model.
         folds, speakers: parts of ESC-10 and FSDD that are trained on.
@@ -48,8 +58,7 @@ class Recipe:
     sources: dict[str, float]
     world: WorldConfig | None = None
     start: str | None = None
-    opening: dict[str, float] = field(default_factory=dict)
-    opening_steps: int = 0
+    opening: tuple[Phase, ...] = ()
     data: str = "../shared/data"
     out: str = "runs/nano"
     folds: tuple[int, ...] = (1, 2, 3)
@@ -75,14 +84,22 @@ class Recipe:
     def __post_init__(self) -> None:
         if (self.world is None) == (self.start is None):
             raise ValueError("needs either world or start")
-        if unknown := sorted(self.opening.keys() - self.sources.keys()):
+        if unknown := sorted({s for phase in self.opening for s in phase.sources} - self.sources.keys()):
             raise ValueError(f"opening: {', '.join(unknown)} not among the sources")
-        if (self.opening_steps > 0) != bool(self.opening):
-            raise ValueError("opening: needs both its shares and its steps")
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """All of the run; a run shorter than its opening has that still."""
+        left = self.steps - sum(phase.steps for phase in self.opening)
+        return (*self.opening, Phase(left, self.sources)) if left > 0 else self.opening
 
     def shares(self, step: int) -> dict[str, float]:
         """The sources that step draws from."""
-        return self.opening if step < self.opening_steps else self.sources
+        for phase in self.opening:
+            if step < phase.steps:
+                return phase.sources
+            step -= phase.steps
+        return self.sources
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def test_the_card_says_what_the_report_and_the_recipes_say() -> None:
 
 def test_the_card_counts_the_draws_of_every_leg_and_opening() -> None:
     first = {"world": {"backbone": SMALL, "adapters": {}}, "sources": {"sounds": 1.0, "series": 1.0}, "batch": 10}
-    opened = build(Recipe, {**first, "steps": 6, "opening": {"series": 2.0}, "opening_steps": 2})
+    opened = build(Recipe, {**first, "steps": 6, "opening": [{"steps": 2, "sources": {"series": 2.0}}]})
     last = build(Recipe, {"start": "nano", "sources": {"scenes": 3.0, "sounds": 1.0}, "batch": 5, "steps": 8})
     assert card._draws([opened, last]) == {"series": 20 + 20, "sounds": 20 + 10, "scenes": 30}
 

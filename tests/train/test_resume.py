@@ -279,16 +279,16 @@ def test_the_first_batches_are_drawn_from_the_opening() -> None:
 
 
 def test_a_run_opens_with_the_shares_it_is_told_to(recipe: Path, tmp_path: Path) -> None:
-    run(recipe, ["opening={series: 1.0}", "opening_steps=6"])
+    run(recipe, ["opening=[{steps: 3, sources: {series: 1.0}}, {steps: 3, sources: {sounds: 2.0}}]"])
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     drawn = {line["step"]: set(line["sources"]) for line in lines if "step" in line}
-    assert drawn == {3: {"series"}, 6: {"series"}, 9: {"series", "sounds"}, 12: {"series", "sounds"}}
+    assert drawn == {3: {"series"}, 6: {"sounds"}, 9: {"series", "sounds"}, 12: {"series", "sounds"}}
 
 
-@pytest.mark.parametrize("wrong", ["opening={scenes: 1.0}", "opening={series: 1.0}", "opening_steps=3"])
+@pytest.mark.parametrize("wrong", ["{steps: 3, sources: {scenes: 1.0}}", "{sources: {series: 1.0}}", "{steps: 0}"])
 def test_an_opening_has_steps_and_sources_of_the_recipe(recipe: Path, wrong: str) -> None:
     with pytest.raises(ConfigError, match="opening"):
-        run(recipe, [wrong, "opening_steps=3"] if "scenes" in wrong else [wrong])
+        run(recipe, [f"opening=[{wrong}]"])
 
 
 def test_batch_k_depends_on_seed_and_k_alone() -> None:
