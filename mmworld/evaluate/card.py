@@ -99,7 +99,8 @@ def _recipe(recipes: Sequence[Recipe], world: WorldConfig) -> str:
         f"`mmworld train nano`: {'; then, from the weights of that, '.join(map(_leg, recipes))}. Muon steps the "
         f"layers, AdamW the rest. Backbone: width {b.dim}, {b.depth} layers, {b.n_heads} heads. "
         f"Adapters: {_listed(sorted(world.adapters))}. Vocabulary: at most {world.vocab:,} pieces, learnt from the "
-        "captions."
+        "captions. The first lines of `configs/train/nano_start.yaml` say in what the shipped weights' first leg "
+        "differed."
     )
 
 

@@ -20,11 +20,11 @@ class Fuse:
     """One tensor of ours is several of theirs, one after the other.
 
     Attributes:
-        names: theirs.
+        names: theirs; None is a part that theirs has not, which is zero.
         sizes: of each along the first dimension.
     """
 
-    names: tuple[str, ...]
+    names: tuple[str | None, ...]
     sizes: tuple[int, ...]
 
 
@@ -92,7 +92,7 @@ class KeyMap:
                 case Leading(other, ones):
                     out[other] = x[(None,) * ones]
                 case Fuse(names, sizes):
-                    out |= dict(zip(names, x.split(sizes), strict=True))
+                    out |= {n: part for n, part in zip(names, x.split(sizes), strict=True) if n is not None}
         return out
 
     def check(self, module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
@@ -161,7 +161,7 @@ def _over(place: Place, change: Callable[[str], str]) -> Place:
     """The place with its names changed."""
     match place:
         case Fuse(names, sizes):
-            return Fuse(tuple(map(change, names)), sizes)
+            return Fuse(tuple(n if n is None else change(n) for n in names), sizes)
         case Transposed(name):
             return Transposed(change(name))
         case Leading(name, ones):
@@ -178,7 +178,7 @@ def _fill(name: str, values: tuple[str, ...]) -> str:
 def _names(place: Place) -> tuple[str, ...]:
     match place:
         case Fuse(names):
-            return names
+            return tuple(n for n in names if n is not None)
         case Transposed(name) | Leading(name):
             return (name,)
         case _:
@@ -187,8 +187,11 @@ def _names(place: Place) -> tuple[str, ...]:
 
 def _read(place: Place, tensors: Mapping[str, Tensor]) -> Tensor:
     match place:
-        case Fuse(names):
-            return torch.cat([tensors[n] for n in names])
+        case Fuse(names, sizes):
+            held = {n: tensors[n] for n in names if n is not None}
+            like = next(iter(held.values()))
+            absent = (like.new_zeros(n, *like.shape[1:]) for n in sizes)
+            return torch.cat([zero if n is None else held[n] for n, zero in zip(names, absent, strict=True)])
         case Transposed(name):
             return _turned(tensors[name])
         case Leading(name, ones):

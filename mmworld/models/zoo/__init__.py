@@ -37,6 +37,7 @@ FAMILIES = Registry(
         "siglip": "mmworld.models.zoo.clip:SigLIP",
         "siglip_vision_model": "mmworld.vision.clip:SiglipVision",
         "t5": "mmworld.text.t5:T5",
+        "whisper": "mmworld.modalities.audio.whisper:Whisper",
         "vit": "mmworld.vision.vit:ViT",
     },
 )
