@@ -1,30 +1,38 @@
-"""mmworld models: the models at hand, or the card of one."""
+"""mmworld models: the models at hand and the systems whose checkpoints can be read, or the card of one model."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mmworld.cli.caption import SWITCH
+from mmworld.models.systems import SYSTEMS, System
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `mmworld models`."""
     parser.add_argument("model", nargs="?", metavar="M", help="print the card of this model: a name or a folder")
+    parser.add_argument("--verify", **SWITCH, help="measure how far each system is from its reference (transformers)")
     parser.add_argument("--json", **SWITCH, help="print a JSON document")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line a model, or one model's card."""
+    """Print what there is, or one model's card; 3 if a system that was measured is too far from its reference."""
     from mmworld.cli.console import report
     from mmworld.models.load import SHIPPED, find
 
     if args.model is None:
         entries = [_describe(name, folder) for name, folder in SHIPPED.items() if folder.is_dir()]
-        report("\n".join(map(_line, entries)) or "no model is installed", {"models": entries}, as_json=args.json)
-        return 0
+        systems = [_system(row, verify=args.verify) for row in SYSTEMS]
+        if args.json:
+            report("", {"models": entries, "systems": systems}, as_json=True)
+        else:
+            print("\n".join(map(_line, entries)) or "no model is installed")
+            _show(systems)
+        return 3 if any(system["error"] is not None and not system["within"] for system in systems) else 0
     folder = find(args.model)
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
@@ -41,6 +49,30 @@ def _describe(name: str, folder: Path) -> dict[str, Any]:
     parameters = sum(math.prod(t["shape"]) for t in tensors.values())
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     return {"name": name, "folder": str(folder), "parameters": parameters, "bytes": size}
+
+
+def _system(row: System, *, verify: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {**asdict(row), "error": None, "within": None}
+    if verify:
+        from mmworld.models.zoo.parity import LIMIT, errors
+
+        entry["error"] = max(e for name in row.types for e in errors(name).values())
+        entry["within"] = entry["error"] <= LIMIT
+    return entry
+
+
+def _show(systems: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    does = Column("does", overflow="fold")
+    off, fits = (Column(name, no_wrap=True) for name in ("off by", "checkpoints that fit"))
+    table = Table("system", does, "of", "fusion", off, fits, box=None, pad_edge=False)
+    for s in systems:
+        told = "" if s["error"] is None else f"[{'green' if s['within'] else 'red'}]{s['error']:.1e}[/]"
+        table.add_row(s["name"], s["task"], s["senses"], s["fusion"], told, "\n".join(s["fits"]))
+    print()
+    Console().print(table)
 
 
 def _line(entry: dict[str, Any]) -> str:

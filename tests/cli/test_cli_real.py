@@ -154,6 +154,15 @@ def test_models_prints_a_model(model: str, capsys: Capture) -> None:
     assert entry["parameters"] > 1000
     assert entry["schema_version"] == 1
     assert command(["models"]) == 0
+    assert "meta-llama/Llama-3.2-1B" in capsys.readouterr().out
+
+
+def test_systems_are_measured_when_asked(capsys: Capture) -> None:
+    pytest.importorskip("transformers")
+    assert command(["models", "--verify", "--json"]) == 0
+    systems = json.loads(capsys.readouterr().out)["systems"]
+    assert {s["name"] for s in systems} >= {"BERT", "CLIP", "LLaVA 1.5", "Whisper"}
+    assert all(s["within"] and 0 <= s["error"] <= 2e-5 for s in systems)
 
 
 def test_doctor_says_one_line_a_fact(capsys: Capture) -> None:

@@ -1,0 +1,52 @@
+"""The systems of the field that are built here, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class System:
+    """One row.
+
+    Attributes:
+        name: as its paper calls it.
+        types: model types of config.json.
+        task: what it does.
+        senses: modalities that go in.
+        fusion: how they meet; "" where there is one alone.
+        fits: checkpoints of the hub that are of these types.
+    """
+
+    name: str
+    types: tuple[str, ...]
+    task: str
+    senses: str
+    fusion: str
+    fits: tuple[str, ...]
+
+
+SYSTEMS = (
+    System("BERT", ("bert",), "encode", "text", "", ("google-bert/bert-base-uncased",)),
+    System("GPT-2", ("gpt2",), "write", "text", "", ("openai-community/gpt2",)),
+    System("LLaMA", ("llama",), "write", "text", "", ("meta-llama/Llama-3.2-1B", "HuggingFaceTB/SmolLM2-135M")),
+    System("Mistral", ("mistral",), "write", "text", "", ("mistralai/Mistral-7B-v0.1",)),
+    System("Qwen", ("qwen2", "qwen3"), "write", "text", "", ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen3-0.6B")),
+    System("T5", ("t5",), "rewrite", "text", "", ("google-t5/t5-small", "google/flan-t5-base")),
+    System("ResNet", ("resnet",), "encode, classify", "image", "", ("microsoft/resnet-50",)),
+    System("ViT", ("vit",), "encode, classify", "image", "", ("google/vit-base-patch16-224",)),
+    System(
+        "DINOv2",
+        ("dinov2", "dinov2_with_registers"),
+        "encode",
+        "image",
+        "",
+        ("facebook/dinov2-base", "facebook/dinov2-with-registers-base"),
+    ),
+    System("CLIP", ("clip", "clip_vision_model"), "match", "image, text", "late", ("openai/clip-vit-base-patch32",)),
+    System(
+        "SigLIP", ("siglip", "siglip_vision_model"), "match", "image, text", "late", ("google/siglip-base-patch16-224",)
+    ),
+    System("LLaVA 1.5", ("llava",), "caption, ask", "image, text", "projection", ("llava-hf/llava-1.5-7b-hf",)),
+    System("Whisper", ("whisper",), "transcribe", "audio", "cross", ("openai/whisper-tiny",)),
+)
