@@ -60,6 +60,24 @@ def load_safetensors(path: Path | str) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: {e}") from None
 
 
+def load_pickled(path: Path | str) -> dict[str, Any]:
+    """What an old checkpoint of torch holds, tensors and plain data alone: nothing in it is run.
+
+    Raises:
+        CheckpointError: the file is missing, is no checkpoint, or asks to run something.
+    """
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as e:
+        raise CheckpointError(f"{path}: {e.strerror}") from None
+    except Exception as e:  # of pickle and zip, of many kinds
+        first = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise CheckpointError(f"{path}: not read, as it is no checkpoint of tensors alone: {first}") from None
+    if not isinstance(held, dict):
+        raise CheckpointError(f"{path}: holds a {type(held).__name__}, not names and tensors")
+    return held
+
+
 @torch.no_grad()
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str = "checkpoint") -> None:
     """Fill every parameter and buffer of `module` from `tensors`, floats of any width into floats.

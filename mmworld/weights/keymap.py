@@ -56,11 +56,13 @@ class KeyMap:
     Attributes:
         table: our names, and where each stands in theirs.
         unused: names of theirs that are left out on purpose: tables that can be computed, copies of tied weights.
+        fresh: ours that no checkpoint has and that stay as they are: counts of training steps.
         aliases: beginnings of names in other versions of theirs, and what each is read as; in this order.
     """
 
     table: Mapping[str, Place]
     unused: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, name: str) -> Place:
@@ -74,16 +76,22 @@ class KeyMap:
         """The map of a part that has these prefixes in the whole."""
         table = {f"{ours}{name}": _over(place, lambda n: f"{theirs}{n}") for name, place in self.table.items()}
         aliases = {f"{theirs}{other}": f"{theirs}{root}" for other, root in self.aliases.items()}
-        return KeyMap(table, tuple(f"{theirs}{n}" for n in self.unused), aliases)
+        fresh = tuple(f"{ours}{n}" for n in self.fresh)
+        return KeyMap(table, tuple(f"{theirs}{n}" for n in self.unused), fresh, aliases)
 
     def __or__(self, other: KeyMap) -> KeyMap:
         """The map of a whole that has the parts of both."""
-        return KeyMap({**self.table, **other.table}, self.unused + other.unused, {**self.aliases, **other.aliases})
+        return KeyMap(
+            {**self.table, **other.table},
+            self.unused + other.unused,
+            self.fresh + other.fresh,
+            {**self.aliases, **other.aliases},
+        )
 
     def theirs(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Our tensors under their names, in their shapes."""
         out: dict[str, Tensor] = {}
-        for name, x in tensors.items():
+        for name, x in self._own(tensors).items():
             match self.place(name):
                 case str(other):
                     out[other] = x
@@ -102,13 +110,14 @@ class KeyMap:
             CheckpointError: names are missing or unknown, or a shape or kind differs; the first few are named.
         """
         tensors = _Renamed(tensors, self.aliases)
-        places = {name: self.place(name) for name in module.state_dict()}
+        own = self._own(module.state_dict())
+        places = {name: self.place(name) for name in own}
         wanted = [n for place in places.values() for n in _names(place)]
         unused = [_pattern(u) for u in self.unused]
         left = [n for n in tensors.keys() - set(wanted) if not any(u.fullmatch(n) for u in unused)]
         faults = {"missing": [n for n in wanted if n not in tensors], "unknown": sorted(left)}
         if not faults["missing"]:
-            odd = [(places[n], x) for n, x in module.state_dict().items() if not fits(_read(places[n], tensors), x)]
+            odd = [(places[n], x) for n, x in own.items() if not fits(_read(places[n], tensors), x)]
             said = [f"{', '.join(_names(p))} {describe(_read(p, tensors))} for {describe(x)}" for p, x in odd]
             faults["of another shape or kind"] = said
         if any(faults.values()):
@@ -123,12 +132,17 @@ class KeyMap:
             CheckpointError: a weight is NaN or infinite.
         """
         tensors = _Renamed(tensors, self.aliases)
-        for name, ours in module.state_dict().items():
+        for name, ours in self._own(module.state_dict()).items():
             place = self.place(name)
             given = _read(place, tensors)
             if not finite(given):
                 raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite")
             ours.copy_(given)
+
+    def _own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of ours that checkpoints have."""
+        fresh = [_pattern(name) for name in self.fresh]
+        return {n: x for n, x in tensors.items() if not any(f.fullmatch(n) for f in fresh)}
 
 
 class _Renamed(Mapping[str, Tensor]):
