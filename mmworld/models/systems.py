@@ -47,6 +47,17 @@ SYSTEMS = (
     System(
         "SigLIP", ("siglip", "siglip_vision_model"), "match", "image, text", "late", ("google/siglip-base-patch16-224",)
     ),
+    System("VisualBERT", ("visual_bert",), "encode", "image, text", "early", ("uclanlp/visualbert-vqa-coco-pre",)),
     System("LLaVA 1.5", ("llava",), "caption, ask", "image, text", "projection", ("llava-hf/llava-1.5-7b-hf",)),
+    System("VideoMAE", ("videomae",), "encode, classify", "video", "", ("MCG-NJU/videomae-base-finetuned-kinetics",)),
+    System("ViViT", ("vivit",), "encode", "video", "", ("google/vivit-b-16x2-kinetics400",)),
+    System(
+        "AST",
+        ("audio-spectrogram-transformer",),
+        "encode, classify",
+        "audio",
+        "",
+        ("MIT/ast-finetuned-audioset-10-10-0.4593",),
+    ),
     System("Whisper", ("whisper",), "transcribe", "audio", "cross", ("openai/whisper-tiny",)),
 )

@@ -131,25 +131,31 @@ class Bert(nn.Module):
     def keymap(self) -> KeyMap:
         """Of the architecture's names."""
         root = "" if self.architecture == "BertModel" else "bert."
-        at, ours, told = f"{root}encoder.layer.{{i}}", "backbone.layers.{i}", "cls.predictions"
-        qkv = tuple(f"{at}.attention.self.{name}.*" for name in ("query", "key", "value"))
-        table: dict[str, Place] = {
-            "embeddings.words.weight": f"{root}embeddings.word_embeddings.weight",
-            "embeddings.places.table.weight": f"{root}embeddings.position_embeddings.weight",
-            "embeddings.types.weight": f"{root}embeddings.token_type_embeddings.weight",
-            "embeddings.norm.*": f"{root}embeddings.LayerNorm.*",
-            f"{ours}.attention.qkv.*": Fuse(qkv, (self.config.hidden_size,) * 3),
-            f"{ours}.attention.out.*": f"{at}.attention.output.dense.*",
-            f"{ours}.norm_attention.*": f"{at}.attention.output.LayerNorm.*",
-            f"{ours}.feed.up.*": f"{at}.intermediate.dense.*",
-            f"{ours}.feed.down.*": f"{at}.output.dense.*",
-            f"{ours}.norm_feed.*": f"{at}.output.LayerNorm.*",
+        told = "cls.predictions"
+        heads: dict[str, Place] = {
             "pooler.*": f"{root}pooler.dense.*",
             "head.dense.*": f"{told}.transform.dense.*",
             "head.norm.*": f"{told}.transform.LayerNorm.*",
             "head.bias": f"{told}.bias",
         }
-        tied = (f"{told}.decoder.*", f"{root}embeddings.position_ids")
-        return KeyMap(
-            table, unused=(*tied, "cls.seq_relationship.*", *(["bert.pooler.dense.*"] if not self.pooler else []))
-        )
+        tied = (f"{told}.decoder.*", f"{root}embeddings.position_ids", "cls.seq_relationship.*")
+        unpooled = () if self.pooler is not None else ("bert.pooler.dense.*",)
+        return KeyMap({**names(root, self.config.hidden_size), **heads}, unused=(*tied, *unpooled))
+
+
+def names(root: str, dim: int) -> dict[str, Place]:
+    """The names of BERT's body."""
+    at, ours = f"{root}encoder.layer.{{i}}", "backbone.layers.{i}"
+    qkv = tuple(f"{at}.attention.self.{name}.*" for name in ("query", "key", "value"))
+    return {
+        "embeddings.words.weight": f"{root}embeddings.word_embeddings.weight",
+        "embeddings.places.table.weight": f"{root}embeddings.position_embeddings.weight",
+        "embeddings.types.weight": f"{root}embeddings.token_type_embeddings.weight",
+        "embeddings.norm.*": f"{root}embeddings.LayerNorm.*",
+        f"{ours}.attention.qkv.*": Fuse(qkv, (dim,) * 3),
+        f"{ours}.attention.out.*": f"{at}.attention.output.dense.*",
+        f"{ours}.norm_attention.*": f"{at}.attention.output.LayerNorm.*",
+        f"{ours}.feed.up.*": f"{at}.intermediate.dense.*",
+        f"{ours}.feed.down.*": f"{at}.output.dense.*",
+        f"{ours}.norm_feed.*": f"{at}.output.LayerNorm.*",
+    }

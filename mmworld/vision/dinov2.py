@@ -11,7 +11,7 @@ from mmworld.config import config, pick
 from mmworld.nn.layer import Layer, LayerScale, TransformerConfig
 from mmworld.nn.transformer import Transformer
 from mmworld.vision.patches import Patches
-from mmworld.vision.vit import names
+from mmworld.vision.vit import front, layers
 from mmworld.weights.keymap import KeyMap, Leading, Place
 from mmworld.weights.sizes import Depth, Width
 
@@ -64,7 +64,7 @@ class DINOv2(nn.Module):
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
         self.source, self.config = dict(source), pick(DINOv2Config, source, where="config.json")
-        c, layers = self.config, self.config.backbone
+        c, sizes = self.config, self.config.backbone
         registered = c.model_type == "dinov2_with_registers"
         self.patches = Patches(
             c.hidden_size,
@@ -74,7 +74,7 @@ class DINOv2(nn.Module):
             registers=c.num_register_tokens if registered else 0,
             antialias=registered,
         )
-        self.backbone = Transformer(layers, layer=lambda _: Layer(layers, end=lambda: LayerScale(c.hidden_size)))
+        self.backbone = Transformer(sizes, layer=lambda _: Layer(sizes, end=lambda: LayerScale(c.hidden_size)))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pictures [B, C, H, W] to tokens [B, 1 + registers + N, D], the first of the whole picture."""
@@ -90,7 +90,9 @@ class DINOv2(nn.Module):
         at, ours = "encoder.layer.{i}", "backbone.layers.{i}"
         up, down = ("weights_in", "weights_out") if self.config.use_swiglu_ffn else ("fc1", "fc2")
         table: dict[str, Place] = {
-            **names("", self.config.hidden_size),
+            **front(""),
+            **layers("", self.config.hidden_size),
+            "backbone.norm.*": "layernorm.*",
             "patches.registers": Leading("embeddings.register_tokens", 1),
             f"{ours}.norm_attention.*": f"{at}.norm1.*",
             f"{ours}.norm_feed.*": f"{at}.norm2.*",

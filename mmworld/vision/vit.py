@@ -79,27 +79,29 @@ class ViT(nn.Module):
     def keymap(self) -> KeyMap:
         """Of the architecture's names."""
         root = "vit." if self.classifies else ""
-        table: dict[str, Place] = {
-            **names(root, self.config.hidden_size),
-            "head.*": "classifier.*" if self.classifies else "pooler.dense.*",
-            "backbone.layers.{i}.norm_attention.*": f"{root}encoder.layer.{{i}}.layernorm_before.*",
-            "backbone.layers.{i}.norm_feed.*": f"{root}encoder.layer.{{i}}.layernorm_after.*",
-            "backbone.layers.{i}.feed.up.*": f"{root}encoder.layer.{{i}}.intermediate.dense.*",
-            "backbone.layers.{i}.feed.down.*": f"{root}encoder.layer.{{i}}.output.dense.*",
-        }
-        return KeyMap(table)
+        head = "classifier.*" if self.classifies else "pooler.dense.*"
+        dim = self.config.hidden_size
+        return KeyMap({**front(root), **layers(root, dim), "backbone.norm.*": f"{root}layernorm.*", "head.*": head})
 
 
-def names(root: str, dim: int) -> dict[str, Place]:
-    """The names that ViT and DINOv2 have in common."""
-    at = f"{root}encoder.layer.{{i}}.attention"
+def front(root: str) -> dict[str, Place]:
+    """The names of what comes before the layers, as ViT's kin have them."""
     return {
         "patches.project.*": f"{root}embeddings.patch_embeddings.projection.*",
         "patches.token": Leading(f"{root}embeddings.cls_token", 2),
         "patches.place": Leading(f"{root}embeddings.position_embeddings", 1),
-        "backbone.norm.*": f"{root}layernorm.*",
-        "backbone.layers.{i}.attention.qkv.*": Fuse(
-            tuple(f"{at}.attention.{name}.*" for name in ("query", "key", "value")), (dim,) * 3
-        ),
-        "backbone.layers.{i}.attention.out.*": f"{at}.output.dense.*",
+    }
+
+
+def layers(root: str, dim: int) -> dict[str, Place]:
+    """The names of the layers, as ViT's kin have them."""
+    at, ours = f"{root}encoder.layer.{{i}}", "backbone.layers.{i}"
+    qkv = tuple(f"{at}.attention.attention.{name}.*" for name in ("query", "key", "value"))
+    return {
+        f"{ours}.attention.qkv.*": Fuse(qkv, (dim,) * 3),
+        f"{ours}.attention.out.*": f"{at}.attention.output.dense.*",
+        f"{ours}.norm_attention.*": f"{at}.layernorm_before.*",
+        f"{ours}.norm_feed.*": f"{at}.layernorm_after.*",
+        f"{ours}.feed.up.*": f"{at}.intermediate.dense.*",
+        f"{ours}.feed.down.*": f"{at}.output.dense.*",
     }

@@ -22,6 +22,7 @@ from mmworld.weights.keymap import KeyMap
 FAMILIES = Registry(
     "model type",
     {
+        "audio-spectrogram-transformer": "mmworld.modalities.audio.ast:AST",
         "bert": "mmworld.text.bert:Bert",
         "clip": "mmworld.models.zoo.clip:CLIP",
         "clip_vision_model": "mmworld.vision.clip:ClipVision",
@@ -37,6 +38,9 @@ FAMILIES = Registry(
         "siglip": "mmworld.models.zoo.clip:SigLIP",
         "siglip_vision_model": "mmworld.vision.clip:SiglipVision",
         "t5": "mmworld.text.t5:T5",
+        "videomae": "mmworld.modalities.video.tubelets:VideoMAE",
+        "visual_bert": "mmworld.models.zoo.visualbert:VisualBERT",
+        "vivit": "mmworld.modalities.video.tubelets:ViViT",
         "whisper": "mmworld.modalities.audio.whisper:Whisper",
         "vit": "mmworld.vision.vit:ViT",
     },

@@ -108,11 +108,35 @@ def _rewrites(ours: Any, theirs: Any) -> Pairs:
 
 def _sees(ours: Any, theirs: Any) -> Pairs:
     told, x = theirs(noise(2, 3, 16, 16)), ours(noise(2, 3, 16, 16))
+    yield from _ends(ours, x, told)
+
+
+def _watches(ours: Any, theirs: Any) -> Pairs:
+    told, x = theirs(noise(2, 4, 3, 16, 16)), ours(noise(2, 4, 3, 16, 16))
+    yield from _ends(ours, x, told)
+
+
+def _listens(ours: Any, theirs: Any) -> Pairs:
+    told, x = theirs(noise(2, 24, 16)), ours(noise(2, 24, 16))
+    yield from _ends(ours, x, told)
+
+
+def _ends(ours: Any, x: Tensor, told: Any) -> Pairs:
+    """Tokens and what they are pooled to, as far as theirs says."""
     if told.get("last_hidden_state") is not None:
         yield x, told.last_hidden_state
     for name in ("pooler_output", "image_embeds", "logits"):
         if told.get(name) is not None:
             yield ours.pool(x), told[name].flatten(1)
+
+
+def _reads_regions(ours: Any, theirs: Any) -> Pairs:
+    text, regions = ids(9).expand(2, 9), noise(2, 5, 20)
+    shown = {"visual_embeds": regions, "visual_attention_mask": torch.ones(2, 5)}
+    told = theirs(text, attention_mask=torch.ones(2, 9), **shown)
+    x = ours(text, regions)
+    yield from _ends(ours, x, told)
+    yield ours(text), theirs(text, attention_mask=torch.ones(2, 9)).last_hidden_state
 
 
 CLIP_TEXTS = ((48, 7, 30, 49), (48, 49), (48, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 49))
@@ -183,6 +207,10 @@ _DINO: dict[str, Any] = {
     "patch_size": 4,
 }
 _VIT: dict[str, Any] = {**_DINO, "intermediate_size": 48}
+_FILM: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+_AST: dict[str, Any] = {**_FILM, "patch_size": 4, "num_mel_bins": 16, "max_length": 24}
+_AST |= {"frequency_stride": 2, "time_stride": 3}
+_FILM |= {"image_size": 16, "num_frames": 4}
 _RESNET: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 2]}
 _NAMES: dict[str, Any] = {"id2label": {0: "cat", 1: "dog", 2: "owl"}}
 _CLIP_TEXT: dict[str, Any] = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -282,8 +310,25 @@ PROJECTED = {
     ),
     "llava, siglip and qwen2": Case("LlavaConfig", "LlavaForConditionalGeneration", _OTHER, _answers),
 }
-SOUNDS = {"whisper": Case("WhisperConfig", "WhisperForConditionalGeneration", _WHISPER, _hears, "proj_out")}
-CASES = DECODERS | ENCODERS | REWRITERS | PICTURES | LATE | PROJECTED | SOUNDS
+FILMS = {
+    "vivit": Case("VivitConfig", "VivitModel", {**_FILM, "tubelet_size": [2, 4, 4]}, _watches),
+    "videomae": Case("VideoMAEConfig", "VideoMAEModel", {**_FILM, "patch_size": 4}, _watches),
+    "videomae, first token": Case(
+        "VideoMAEConfig", "VideoMAEModel", {**_FILM, "patch_size": 4, "use_mean_pooling": False}, _watches
+    ),
+    "videomae, classes": Case(
+        "VideoMAEConfig", "VideoMAEForVideoClassification", {**_FILM, "patch_size": 4, **_NAMES}, _watches
+    ),
+}
+EARLY = {
+    "visual_bert": Case("VisualBertConfig", "VisualBertModel", {**_BERT, "visual_embedding_dim": 20}, _reads_regions)
+}
+SOUNDS = {
+    "audio-spectrogram-transformer": Case("ASTConfig", "ASTModel", _AST, _listens),
+    "audio-spectrogram-transformer, classes": Case("ASTConfig", "ASTForAudioClassification", _AST | _NAMES, _listens),
+    "whisper": Case("WhisperConfig", "WhisperForConditionalGeneration", _WHISPER, _hears, "proj_out"),
+}
+CASES = DECODERS | ENCODERS | REWRITERS | PICTURES | LATE | PROJECTED | FILMS | EARLY | SOUNDS
 """By model type, and what is particular after a comma."""
 
 
