@@ -32,6 +32,7 @@ SYSTEMS = (
     System("LLaMA", ("llama",), "write", "text", "", ("meta-llama/Llama-3.2-1B", "HuggingFaceTB/SmolLM2-135M")),
     System("Mistral", ("mistral",), "write", "text", "", ("mistralai/Mistral-7B-v0.1",)),
     System("Qwen", ("qwen2", "qwen3"), "write", "text", "", ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen3-0.6B")),
+    System("OPT", ("opt",), "write", "text", "", ("facebook/opt-125m",)),
     System("T5", ("t5",), "rewrite", "text", "", ("google-t5/t5-small", "google/flan-t5-base")),
     System("ResNet", ("resnet",), "encode, classify", "image", "", ("microsoft/resnet-50",)),
     System("ViT", ("vit",), "encode, classify", "image", "", ("google/vit-base-patch16-224",)),
@@ -48,6 +49,15 @@ SYSTEMS = (
         "SigLIP", ("siglip", "siglip_vision_model"), "match", "image, text", "late", ("google/siglip-base-patch16-224",)
     ),
     System("VisualBERT", ("visual_bert",), "encode", "image, text", "early", ("uclanlp/visualbert-vqa-coco-pre",)),
+    System("BLIP", ("blip",), "caption", "image, text", "cross", ("Salesforce/blip-image-captioning-base",)),
+    System(
+        "BLIP-2",
+        ("blip-2",),
+        "caption, ask",
+        "image, text",
+        "qformer",
+        ("Salesforce/blip2-opt-2.7b", "Salesforce/blip2-flan-t5-xl"),
+    ),
     System("LLaVA 1.5", ("llava",), "caption, ask", "image, text", "projection", ("llava-hf/llava-1.5-7b-hf",)),
     System("VideoMAE", ("videomae",), "encode, classify", "video", "", ("MCG-NJU/videomae-base-finetuned-kinetics",)),
     System("ViViT", ("vivit",), "encode", "video", "", ("google/vivit-b-16x2-kinetics400",)),

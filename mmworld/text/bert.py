@@ -68,11 +68,11 @@ class Embeddings(nn.Module):
 class MaskedHead(nn.Module):
     """Scores of the id that a token stands for, over a table of embeddings (section 3.1, task 1)."""
 
-    def __init__(self, c: BertConfig) -> None:
+    def __init__(self, vocab: int, dim: int, activation: str, norm_eps: float) -> None:
         super().__init__()
-        self.dense, self.activation = nn.Linear(c.hidden_size, c.hidden_size), ACTIVATIONS[c.hidden_act]
-        self.norm = nn.LayerNorm(c.hidden_size, eps=c.layer_norm_eps)
-        self.bias = nn.Parameter(torch.zeros(c.vocab_size))
+        self.dense, self.activation = nn.Linear(dim, dim), ACTIVATIONS[activation]
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.bias = nn.Parameter(torch.zeros(vocab))
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
         """x [..., D] and the embeddings [V, D] to [..., V]."""
@@ -100,7 +100,9 @@ class Bert(nn.Module):
         self.embeddings = Embeddings(self.config)
         self.backbone = Transformer(self.config.backbone)
         self.pooler = None if self.architecture == "BertForMaskedLM" else nn.Linear(dim, dim)
-        self.head = None if self.architecture == "BertModel" else MaskedHead(self.config)
+        c = self.config
+        masked = MaskedHead(c.vocab_size, dim, c.hidden_act, c.layer_norm_eps)
+        self.head = None if self.architecture == "BertModel" else masked
 
     def forward(self, ids: Tensor, types: Tensor | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
         """Ids [B, T] of texts, or of texts packed in a row, to their tokens [B, T, D]."""
@@ -131,31 +133,42 @@ class Bert(nn.Module):
     def keymap(self) -> KeyMap:
         """Of the architecture's names."""
         root = "" if self.architecture == "BertModel" else "bert."
-        told = "cls.predictions"
-        heads: dict[str, Place] = {
-            "pooler.*": f"{root}pooler.dense.*",
-            "head.dense.*": f"{told}.transform.dense.*",
-            "head.norm.*": f"{told}.transform.LayerNorm.*",
-            "head.bias": f"{told}.bias",
-        }
-        tied = (f"{told}.decoder.*", f"{root}embeddings.position_ids", "cls.seq_relationship.*")
+        heads = {"pooler.*": f"{root}pooler.dense.*", **told("")}
+        tied = ("cls.predictions.decoder.*", f"{root}embeddings.position_ids", "cls.seq_relationship.*")
         unpooled = () if self.pooler is not None else ("bert.pooler.dense.*",)
         return KeyMap({**names(root, self.config.hidden_size), **heads}, unused=(*tied, *unpooled))
 
 
 def names(root: str, dim: int) -> dict[str, Place]:
-    """The names of BERT's body."""
-    at, ours = f"{root}encoder.layer.{{i}}", "backbone.layers.{i}"
-    qkv = tuple(f"{at}.attention.self.{name}.*" for name in ("query", "key", "value"))
+    """The names of BERT's embeddings and layers."""
     return {
         "embeddings.words.weight": f"{root}embeddings.word_embeddings.weight",
         "embeddings.places.table.weight": f"{root}embeddings.position_embeddings.weight",
         "embeddings.types.weight": f"{root}embeddings.token_type_embeddings.weight",
         "embeddings.norm.*": f"{root}embeddings.LayerNorm.*",
+        **body(root, dim),
+    }
+
+
+def body(root: str, dim: int) -> dict[str, Place]:
+    """The names of BERT's layers."""
+    at, ours = f"{root}encoder.layer.{{i}}", "backbone.layers.{i}"
+    qkv = tuple(f"{at}.attention.self.{name}.*" for name in ("query", "key", "value"))
+    return {
         f"{ours}.attention.qkv.*": Fuse(qkv, (dim,) * 3),
         f"{ours}.attention.out.*": f"{at}.attention.output.dense.*",
         f"{ours}.norm_attention.*": f"{at}.attention.output.LayerNorm.*",
         f"{ours}.feed.up.*": f"{at}.intermediate.dense.*",
         f"{ours}.feed.down.*": f"{at}.output.dense.*",
         f"{ours}.norm_feed.*": f"{at}.output.LayerNorm.*",
+    }
+
+
+def told(root: str) -> dict[str, Place]:
+    """The names of the head of masked words."""
+    at = f"{root}cls.predictions"
+    return {
+        "head.dense.*": f"{at}.transform.dense.*",
+        "head.norm.*": f"{at}.transform.LayerNorm.*",
+        "head.bias": f"{at}.bias",
     }

@@ -24,6 +24,8 @@ FAMILIES = Registry(
     {
         "audio-spectrogram-transformer": "mmworld.modalities.audio.ast:AST",
         "bert": "mmworld.text.bert:Bert",
+        "blip": "mmworld.models.zoo.blip:BLIP",
+        "blip-2": "mmworld.models.zoo.blip2:BLIP2",
         "clip": "mmworld.models.zoo.clip:CLIP",
         "clip_vision_model": "mmworld.vision.clip:ClipVision",
         "dinov2": "mmworld.vision.dinov2:DINOv2",
@@ -32,6 +34,7 @@ FAMILIES = Registry(
         "llama": "mmworld.text.llama:Llama",
         "llava": "mmworld.models.zoo.llava:LLaVA",
         "mistral": "mmworld.text.llama:Llama",
+        "opt": "mmworld.text.opt:OPT",
         "qwen2": "mmworld.text.llama:Llama",
         "qwen3": "mmworld.text.llama:Llama",
         "resnet": "mmworld.vision.resnet:ResNet",

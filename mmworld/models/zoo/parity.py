@@ -162,6 +162,23 @@ def _answers(ours: Any, theirs: Any) -> Pairs:
     yield ours(text, noise(2, 3, 8, 8)), theirs(text, pixel_values=noise(2, 3, 8, 8)).logits
 
 
+def _captions(ours: Any, theirs: Any) -> Pairs:
+    pictures, text = noise(2, 3, 8, 8), ids(9).expand(2, 9)
+    told = theirs(pixel_values=pictures, input_ids=text)
+    seen = ours.see(pictures)
+    yield seen, told.last_hidden_state
+    yield ours(text, seen), told.logits
+
+
+def _asks(ours: Any, theirs: Any) -> Pairs:
+    text, pictures, answer = asked(2, 3), noise(2, 3, 8, 8), ids(5)
+    if theirs.config.text_config.model_type == "t5":
+        told = theirs(pixel_values=pictures, input_ids=text, decoder_input_ids=answer)
+        yield ours(text, pictures, answer=answer), told.logits
+    else:
+        yield ours(text, pictures), theirs(pixel_values=pictures, input_ids=text).logits
+
+
 def _hears(ours: Any, theirs: Any) -> Pairs:
     told = theirs(input_features=noise(2, 30, 8).mT, decoder_input_ids=ids(7).expand(2, 7))
     heard = ours.encode(noise(2, 30, 8))
@@ -237,6 +254,15 @@ _OTHER: dict[str, Any] = {
     "image_token_index": 49,
     "vision_feature_select_strategy": "full",
 }
+_BLIP: dict[str, Any] = {
+    "vision_config": _SEEN,
+    "text_config": {**_BERT, "hidden_size": 24, "encoder_hidden_size": 32, "eos_token_id": 2, "bos_token_id": 1},
+}
+_OPT: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+_OPT |= {"ffn_dim": 32, "max_position_embeddings": 64, "word_embed_proj_dim": 16, "eos_token_id": None}
+_QFORMER: dict[str, Any] = {**_BERT, "num_hidden_layers": 3, "hidden_size": 24, "encoder_hidden_size": 32}
+_BLIP2: dict[str, Any] = {"vision_config": _SEEN, "qformer_config": _QFORMER, "num_query_tokens": 3}
+_BLIP2 |= {"image_token_index": 49}
 _WHISPER: dict[str, Any] = {
     "vocab_size": 60,
     "d_model": 32,
@@ -263,6 +289,7 @@ DECODERS = {
     "qwen2": _llama("Qwen2"),
     "qwen3": _llama("Qwen3", head_dim=16),
     "gpt2": Case("GPT2Config", "GPT2LMHeadModel", _GPT2, _writes),
+    "opt": Case("OPTConfig", "OPTForCausalLM", _OPT, _writes),
 }
 ENCODERS = {
     "bert": Case("BertConfig", "BertModel", _BERT, _reads),
@@ -310,6 +337,21 @@ PROJECTED = {
     ),
     "llava, siglip and qwen2": Case("LlavaConfig", "LlavaForConditionalGeneration", _OTHER, _answers),
 }
+CROSSED = {"blip": Case("BlipConfig", "BlipForConditionalGeneration", _BLIP, _captions)}
+ASKED = {
+    "blip-2, opt": Case(
+        "Blip2Config",
+        "Blip2ForConditionalGeneration",
+        {**_BLIP2, "text_config": {**_OPT, "model_type": "opt"}},
+        _asks,
+    ),
+    "blip-2, t5": Case(
+        "Blip2Config",
+        "Blip2ForConditionalGeneration",
+        {**_BLIP2, "text_config": {**_T5, "model_type": "t5", "vocab_size": 50}},
+        _asks,
+    ),
+}
 FILMS = {
     "vivit": Case("VivitConfig", "VivitModel", {**_FILM, "tubelet_size": [2, 4, 4]}, _watches),
     "videomae": Case("VideoMAEConfig", "VideoMAEModel", {**_FILM, "patch_size": 4}, _watches),
@@ -328,7 +370,7 @@ SOUNDS = {
     "audio-spectrogram-transformer, classes": Case("ASTConfig", "ASTForAudioClassification", _AST | _NAMES, _listens),
     "whisper": Case("WhisperConfig", "WhisperForConditionalGeneration", _WHISPER, _hears, "proj_out"),
 }
-CASES = DECODERS | ENCODERS | REWRITERS | PICTURES | LATE | PROJECTED | FILMS | EARLY | SOUNDS
+CASES = DECODERS | ENCODERS | REWRITERS | PICTURES | LATE | PROJECTED | CROSSED | ASKED | FILMS | EARLY | SOUNDS
 """By model type, and what is particular after a comma."""
 
 
