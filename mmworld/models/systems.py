@@ -15,7 +15,7 @@ class System:
         task: what it does.
         senses: modalities that go in.
         fusion: how they meet; "" where there is one alone.
-        fits: checkpoints of the hub that are of these types.
+        fits: checkpoints of the hub whose config and names are read.
     """
 
     name: str
@@ -48,7 +48,7 @@ SYSTEMS = (
     System(
         "SigLIP", ("siglip", "siglip_vision_model"), "match", "image, text", "late", ("google/siglip-base-patch16-224",)
     ),
-    System("VisualBERT", ("visual_bert",), "encode", "image, text", "early", ("uclanlp/visualbert-vqa-coco-pre",)),
+    System("VisualBERT", ("visual_bert",), "encode", "image, text", "early", ()),
     System("BLIP", ("blip",), "caption", "image, text", "cross", ("Salesforce/blip-image-captioning-base",)),
     System(
         "BLIP-2",

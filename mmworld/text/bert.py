@@ -136,7 +136,9 @@ class Bert(nn.Module):
         heads = {"pooler.*": f"{root}pooler.dense.*", **told("")}
         tied = ("cls.predictions.decoder.*", f"{root}embeddings.position_ids", "cls.seq_relationship.*")
         unpooled = () if self.pooler is not None else ("bert.pooler.dense.*",)
-        return KeyMap({**names(root, self.config.hidden_size), **heads}, unused=(*tied, *unpooled))
+        table = {**names(root, self.config.hidden_size), **heads}
+        # Norms in checkpoints that were converted from TensorFlow.
+        return KeyMap(table, unused=(*tied, *unpooled), endings={"gamma": "weight", "beta": "bias"})
 
 
 def names(root: str, dim: int) -> dict[str, Place]:

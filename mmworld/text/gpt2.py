@@ -115,4 +115,5 @@ class GPT2(nn.Module):
             f"{ours}.feed.up.*": Transposed(f"{at}.mlp.c_fc.*"),
             f"{ours}.feed.down.*": Transposed(f"{at}.mlp.c_proj.*"),
         }
-        return KeyMap(table, unused=("lm_head.weight", f"{at}.attn.bias", f"{at}.attn.masked_bias"))
+        bare = {name: f"transformer.{name}" for name in ("h.", "wte.", "wpe.", "ln_f.")}  # in the released checkpoint
+        return KeyMap(table, ("lm_head.weight", f"{at}.attn.bias", f"{at}.attn.masked_bias"), aliases=bare)

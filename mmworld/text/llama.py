@@ -21,18 +21,18 @@ from mmworld.weights.sizes import Depth, Width
 
 @config
 class LlamaConfig:
-    """What config.json says under these names.
+    """What config.json says under these names; what it leaves out, as within a larger model's, is that of LLaMA 7B.
 
     Raises:
         ValueError: some of the layers see a window and others do not (Qwen's `use_sliding_window`).
     """
 
     model_type: Literal["llama", "mistral", "qwen2", "qwen3"]
-    vocab_size: Width
-    hidden_size: Width
-    intermediate_size: Width
-    num_hidden_layers: Depth
-    num_attention_heads: Width
+    vocab_size: Width = 32_000
+    hidden_size: Width = 4096
+    intermediate_size: Width = 11_008
+    num_hidden_layers: Depth = 32
+    num_attention_heads: Width = 32
     num_key_value_heads: Width | None = None
     head_dim: Width | None = None
     hidden_act: Literal["silu"] = "silu"

@@ -127,4 +127,4 @@ class OPT(nn.Module):
             f"{ours}.feed.down.*": f"{at}.fc2.*",
             f"{ours}.norm_feed.*": f"{at}.final_layer_norm.*",
         }
-        return KeyMap(table, unused=("lm_head.weight",))
+        return KeyMap(table, unused=("lm_head.weight",), aliases={"decoder.": "model.decoder."})

@@ -58,12 +58,14 @@ class KeyMap:
         unused: names of theirs that are left out on purpose: tables that can be computed, copies of tied weights.
         fresh: ours that no checkpoint has and that stay as they are: counts of training steps.
         aliases: beginnings of names in other versions of theirs, and what each is read as; in this order.
+        endings: the same of what stands behind the last dot.
     """
 
     table: Mapping[str, Place]
     unused: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    endings: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, name: str) -> Place:
         """Where our `name` stands in theirs; CheckpointError if the table does not say."""
@@ -77,7 +79,7 @@ class KeyMap:
         table = {f"{ours}{name}": _over(place, lambda n: f"{theirs}{n}") for name, place in self.table.items()}
         aliases = {f"{theirs}{other}": f"{theirs}{root}" for other, root in self.aliases.items()}
         fresh = tuple(f"{ours}{n}" for n in self.fresh)
-        return KeyMap(table, tuple(f"{theirs}{n}" for n in self.unused), fresh, aliases)
+        return KeyMap(table, tuple(f"{theirs}{n}" for n in self.unused), fresh, aliases, self.endings)
 
     def __or__(self, other: KeyMap) -> KeyMap:
         """The map of a whole that has the parts of both."""
@@ -86,6 +88,7 @@ class KeyMap:
             self.unused + other.unused,
             self.fresh + other.fresh,
             {**self.aliases, **other.aliases},
+            {**self.endings, **other.endings},
         )
 
     def theirs(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -109,7 +112,7 @@ class KeyMap:
         Raises:
             CheckpointError: names are missing or unknown, or a shape or kind differs; the first few are named.
         """
-        tensors = _Renamed(tensors, self.aliases)
+        tensors = _Renamed(tensors, self)
         own = self._own(module.state_dict())
         places = {name: self.place(name) for name in own}
         wanted = [n for place in places.values() for n in _names(place)]
@@ -131,7 +134,7 @@ class KeyMap:
         Raises:
             CheckpointError: a weight is NaN or infinite.
         """
-        tensors = _Renamed(tensors, self.aliases)
+        tensors = _Renamed(tensors, self)
         for name, ours in self._own(module.state_dict()).items():
             place = self.place(name)
             given = _read(place, tensors)
@@ -146,15 +149,11 @@ class KeyMap:
 
 
 class _Renamed(Mapping[str, Tensor]):
-    """Tensors by their names after the aliases."""
+    """Tensors by their names in the version that a map's table is of."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]) -> None:
-        self._tensors, self._names = tensors, {}
-        for name in tensors:
-            known = name
-            for other, root in aliases.items():
-                known = root + known.removeprefix(other) if known.startswith(other) else known
-            self._names[known] = name
+    def __init__(self, tensors: Mapping[str, Tensor], keymap: KeyMap) -> None:
+        self._tensors = tensors
+        self._names = {_known(name, keymap): name for name in tensors}
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[self._names[name]]
@@ -164,6 +163,14 @@ class _Renamed(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _known(name: str, keymap: KeyMap) -> str:
+    for other, root in keymap.aliases.items():
+        if name.startswith(other):
+            name = root + name.removeprefix(other)
+    *path, last = name.split(".")
+    return ".".join((*path, keymap.endings.get(last, last)))
 
 
 def _pattern(name: str) -> re.Pattern[str]:

@@ -85,7 +85,7 @@ class ViViT(nn.Module):
     """A film encoder: ViT whose patches last some frames (model 1, joint attention).
 
     Args:
-        source: what config.json says, of `VivitModel`.
+        source: what config.json says; `VivitForVideoClassification` scores the classes that `id2label` names.
 
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
@@ -99,21 +99,25 @@ class ViViT(nn.Module):
         places = (c.num_frames // t) * (c.image_size // h) * (c.image_size // w)
         self.patches = Tubelets(c.hidden_size, c.num_channels, c.tubelet_size, places)
         self.backbone = Transformer(c.backbone)
-        self.pooler = nn.Linear(c.hidden_size, c.hidden_size)
+        self.classifies = "VivitForVideoClassification" in (source.get("architectures") or ())
+        n_classes = len(source.get("id2label") or range(2))
+        self.head = nn.Linear(c.hidden_size, n_classes if self.classifies else c.hidden_size)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Normalised frames [B, T, C, H, W] to tokens [B, 1 + N, D], the first of the whole film."""
         return self.backbone(self.patches(frames))
 
     def pool(self, x: Tensor) -> Tensor:
-        """Tokens [B, 1 + N, D] to what stands for each film [B, D]."""
-        return self.pooler(x[:, 0]).tanh()
+        """Tokens [B, 1 + N, D] to what stands for each film [B, D], or to the scores of its classes [B, K]."""
+        return self.head(x[:, 0]) if self.classifies else self.head(x[:, 0]).tanh()
 
     @property
     def keymap(self) -> KeyMap:
-        """Of `VivitModel`'s names."""
-        ends: dict[str, Place] = {"backbone.norm.*": "layernorm.*", "pooler.*": "pooler.dense.*"}
-        return KeyMap({**front(""), **layers("", self.config.hidden_size), **ends})
+        """Of the architecture's names."""
+        root = "vivit." if self.classifies else ""
+        head = "classifier.*" if self.classifies else "pooler.dense.*"
+        ends: dict[str, Place] = {"backbone.norm.*": f"{root}layernorm.*", "head.*": head}
+        return KeyMap({**front(root), **layers(root, self.config.hidden_size), **ends})
 
 
 class VideoMAE(nn.Module):

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from borrowed import check_saved
 
+import mmworld
 from mmworld.models.systems import SYSTEMS
 from mmworld.models.zoo import FAMILIES
-from mmworld.models.zoo.parity import CASES, LIMIT, Case, error
+from mmworld.models.zoo.parity import CASES, LIMIT, Case, both, error
+from mmworld.weights.checkpoint import save_tensors
+from mmworld.weights.shards import Shards
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -20,6 +24,27 @@ def test_it_gives_what_the_reference_gives(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_is_saved_the_reference_reads_whole(case: Case, tmp_path: Path) -> None:
     check_saved(case, tmp_path)
+
+
+RELEASED = {
+    "gpt2": {"transformer.": ""},
+    "opt": {"model.decoder.": "decoder."},
+    "bert, masked": {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"},
+    "clip_vision_model": {"": "vision_model."},
+}
+"""Names in checkpoints as they were released, where transformers has come to save others."""
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_names_as_they_were_released_are_read(name: str, tmp_path: Path) -> None:
+    ours, _ = both(CASES[name], tmp_path)
+    whole = dict(Shards(tmp_path))
+    (tmp_path / "model.safetensors.index.json").unlink()
+    for now, then in RELEASED[name].items():
+        whole = {then + n if not now else n.replace(now, then): x for n, x in whole.items()}
+    save_tensors(whole, tmp_path / "model.safetensors")
+    again = mmworld.load(tmp_path).state_dict()
+    assert all(torch.equal(again[n], x) for n, x in ours.state_dict().items())
 
 
 def test_every_model_type_stands_in_the_table_and_is_compared() -> None:

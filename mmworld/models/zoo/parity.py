@@ -354,6 +354,9 @@ ASKED = {
 }
 FILMS = {
     "vivit": Case("VivitConfig", "VivitModel", {**_FILM, "tubelet_size": [2, 4, 4]}, _watches),
+    "vivit, classes": Case(
+        "VivitConfig", "VivitForVideoClassification", {**_FILM, "tubelet_size": [2, 4, 4], **_NAMES}, _watches
+    ),
     "videomae": Case("VideoMAEConfig", "VideoMAEModel", {**_FILM, "patch_size": 4}, _watches),
     "videomae, first token": Case(
         "VideoMAEConfig", "VideoMAEModel", {**_FILM, "patch_size": 4, "use_mean_pooling": False}, _watches
