@@ -53,7 +53,7 @@ def _describe(name: str, folder: Path) -> dict[str, Any]:
 
 def _system(row: System, *, verify: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {**asdict(row), "error": None, "within": None}
-    if verify:
+    if verify and row.types:
         from mmworld.models.zoo.parity import LIMIT, errors
 
         entry["error"] = max(e for name in row.types for e in errors(name).values())

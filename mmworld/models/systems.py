@@ -11,7 +11,7 @@ class System:
 
     Attributes:
         name: as its paper calls it.
-        types: model types of config.json.
+        types: model types of config.json; () where there is no such library, and the paper's equations are the reference.
         task: what it does.
         senses: modalities that go in.
         fusion: how they meet; "" where there is one alone.
@@ -49,6 +49,7 @@ SYSTEMS = (
         "SigLIP", ("siglip", "siglip_vision_model"), "match", "image, text", "late", ("google/siglip-base-patch16-224",)
     ),
     System("VisualBERT", ("visual_bert",), "encode", "image, text", "early", ()),
+    System("Show and Tell", (), "caption", "image, text", "recurrent", ()),
     System("BLIP", ("blip",), "caption", "image, text", "cross", ("Salesforce/blip-image-captioning-base",)),
     System(
         "BLIP-2",

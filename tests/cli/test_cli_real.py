@@ -162,7 +162,7 @@ def test_systems_are_measured_when_asked(capsys: Capture) -> None:
     assert command(["models", "--verify", "--json"]) == 0
     systems = json.loads(capsys.readouterr().out)["systems"]
     assert {s["name"] for s in systems} >= {"BERT", "CLIP", "LLaVA 1.5", "Whisper"}
-    assert all(s["within"] and 0 <= s["error"] <= 2e-5 for s in systems)
+    assert all(s["within"] and 0 <= s["error"] <= 2e-5 for s in systems if s["types"])
 
 
 def test_doctor_says_one_line_a_fact(capsys: Capture) -> None:
