@@ -66,7 +66,7 @@ def _show(systems: list[dict[str, Any]]) -> None:
     from rich.table import Column, Table
 
     does = Column("does", overflow="fold")
-    off, fits = (Column(name, no_wrap=True) for name in ("off by", "checkpoints that fit"))
+    off, fits = (Column(name, no_wrap=True) for name in ("off by", "checkpoints of its kind"))
     table = Table("system", does, "of", "fusion", off, fits, box=None, pad_edge=False)
     for s in systems:
         told = "" if s["error"] is None else f"[{'green' if s['within'] else 'red'}]{s['error']:.1e}[/]"

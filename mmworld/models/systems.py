@@ -11,11 +11,11 @@ class System:
 
     Attributes:
         name: as its paper calls it.
-        types: model types of config.json; () where there is no such library, and the paper's equations are the reference.
+        types: model types of config.json; () where transformers has none and the paper's equations are the reference.
         task: what it does.
         senses: modalities that go in.
         fusion: how they meet; "" where there is one alone.
-        fits: checkpoints of the hub whose config and names are read.
+        fits: checkpoints of the hub of these types, by what is known of their configs and names.
     """
 
     name: str
@@ -32,7 +32,7 @@ SYSTEMS = (
     System("LLaMA", ("llama",), "write", "text", "", ("meta-llama/Llama-3.2-1B", "HuggingFaceTB/SmolLM2-135M")),
     System("Mistral", ("mistral",), "write", "text", "", ("mistralai/Mistral-7B-v0.1",)),
     System("Qwen", ("qwen2", "qwen3"), "write", "text", "", ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen3-0.6B")),
-    System("OPT", ("opt",), "write", "text", "", ("facebook/opt-125m",)),
+    System("OPT", ("opt",), "write", "text", "", ()),
     System("T5", ("t5",), "rewrite", "text", "", ("google-t5/t5-small", "google/flan-t5-base")),
     System("ResNet", ("resnet",), "encode, classify", "image", "", ("microsoft/resnet-50",)),
     System("ViT", ("vit",), "encode, classify", "image", "", ("google/vit-base-patch16-224",)),
