@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,9 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmworld.config import config, pick
+from mmworld.errors import LimitError
 from mmworld.weights.shards import read_json
 
 FILES = "preprocessor_config.json", "processor_config.json"
+KINDS = re.compile(r"(CLIP|Siglip|ViT|Bit|ConvNext|Blip|VideoMAE)(ImageProcessor|FeatureExtractor)(Fast|Pil)?")
+"""Those that do what `Preprocess` does; another may ask for something that it would not see."""
+LONGEST = 1 << 14
 Side = Annotated[int, Field(gt=0, le=1 << 14)]
 Size = Side | dict[Literal["shortest_edge", "height", "width"], Side]
 
@@ -46,7 +51,11 @@ class Preprocess:
                 raise ValueError(f"{name} {size} needs height and width, or shortest_edge")
 
     def __call__(self, picture: Tensor) -> Tensor:
-        """A picture uint8 [3, H, W] to float32 [3, h, w]."""
+        """A picture uint8 [3, H, W] to float32 [3, h, w].
+
+        Raises:
+            LimitError: it is so narrow that its longer side would come to more than LONGEST pixels.
+        """
         if self.do_resize:
             picture = _resized(picture, self._wanted(*picture.shape[1:]), self.resample)
         if self.do_center_crop and self.crop_size is not None:
@@ -60,11 +69,15 @@ class Preprocess:
             return _sides(self.size)
         short = self.size["shortest_edge"]
         long = int(short * max(height, width) / min(height, width))
+        if long > LONGEST:
+            raise LimitError(
+                "pixels", f"a picture of {width} x {height} pixels would be {long} long, at most {LONGEST}"
+            )
         return (short, long) if height < width else (long, short)
 
 
 def read(folder: Path) -> Preprocess | None:
-    """What a checkpoint's folder says of its pictures; None if it says nothing.
+    """What a checkpoint's folder says of its pictures; None if it says nothing, or asks for something else.
 
     Raises:
         CheckpointError: the file is not JSON.
@@ -73,9 +86,25 @@ def read(folder: Path) -> Preprocess | None:
     for path in (folder / name for name in FILES):
         if path.is_file():
             data: Any = read_json(path)
-            if (said := data.get("image_processor", data)) and "image_mean" in said:
-                return pick(Preprocess, said, where=str(path))
+            said = data.get("image_processor", data)
+            if kind := KINDS.fullmatch(str(said.get("image_processor_type", said.get("feature_extractor_type")))):
+                return pick(Preprocess, _as_now(said, kind[1]), where=str(path))
     return None
+
+
+def _as_now(said: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Old files give one number for a size, and ConvNext's a share of the picture that is kept (of small ones)."""
+    size = said.get("size")
+    if isinstance(size, int) and kind in ("CLIP", "Bit", "VideoMAE", "ConvNext"):
+        size = {"shortest_edge": size}
+    if kind != "ConvNext" or not isinstance(size, dict):
+        return {**said, "size": size}
+    short = size.get("shortest_edge", 0)
+    square = {"height": short, "width": short}
+    if short >= 384:
+        return {**said, "size": square, "do_center_crop": False}
+    kept = int(short / said.get("crop_pct", 224 / 256))
+    return {**said, "size": {"shortest_edge": kept}, "do_center_crop": True, "crop_size": square}
 
 
 def _sides(size: Size) -> tuple[int, int]:

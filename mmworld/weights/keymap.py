@@ -132,15 +132,14 @@ class KeyMap:
         """Fill `module` from tensors that `check` found right, one of its own at a time.
 
         Raises:
-            CheckpointError: a weight is NaN or infinite.
+            CheckpointError: a weight is NaN or infinite, or would be in the module's dtype.
         """
         tensors = _Renamed(tensors, self)
         for name, ours in self._own(module.state_dict()).items():
             place = self.place(name)
-            given = _read(place, tensors)
-            if not finite(given):
-                raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite")
-            ours.copy_(given)
+            ours.copy_(_read(place, tensors))
+            if not finite(ours):
+                raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite in {ours.dtype}")
 
     def _own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those of ours that checkpoints have."""
@@ -152,8 +151,10 @@ class _Renamed(Mapping[str, Tensor]):
     """Tensors by their names in the version that a map's table is of."""
 
     def __init__(self, tensors: Mapping[str, Tensor], keymap: KeyMap) -> None:
-        self._tensors = tensors
-        self._names = {_known(name, keymap): name for name in tensors}
+        self._tensors, self._names = tensors, {_known(name, keymap): name for name in tensors}
+        if len(self._names) < len(tensors):
+            twice = next(n for n in tensors if self._names[_known(n, keymap)] != n)
+            raise CheckpointError(f"{twice} and {self._names[_known(twice, keymap)]} are the same tensor of ours")
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[self._names[name]]

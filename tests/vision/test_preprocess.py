@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmworld.errors import ConfigError
+from mmworld.errors import ConfigError, LimitError
 from mmworld.media import gate, image
 from mmworld.vision.preprocess import read
 
@@ -25,6 +25,10 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "clip, crop alone": ("CLIP", {"do_resize": False, "crop_size": SQUARE}),
     "siglip": ("Siglip", {"size": SQUARE}),
     "vit": ("ViT", {"size": SQUARE}),
+    "clip, one number": ("CLIP", {"size": 16, "crop_size": 14}),
+    "resnet": ("ConvNext", {"size": {"shortest_edge": 16}, "crop_pct": 0.875}),
+    "resnet, large": ("ConvNext", {"size": {"shortest_edge": 384}}),
+    "blip": ("Blip", {"size": SQUARE}),
     "dinov2": ("Bit", {"size": {"shortest_edge": 16}, "crop_size": {"height": 14, "width": 14}}),
 }
 
@@ -73,6 +77,25 @@ def test_what_a_folder_says_is_found_in_either_file(tmp_path: Path) -> None:
     assert read(tmp_path).size == SQUARE
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({**said, "size": 30}))
     assert read(tmp_path)(torch.zeros(3, 4, 5, dtype=torch.uint8)).shape == (3, 30, 30)
+
+
+def test_what_asks_for_something_else_is_left_alone(tmp_path: Path) -> None:
+    said = {**processor("siglip").to_dict(), "image_processor_type": "VivitImageProcessor", "offset": True}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    assert read(tmp_path) is None
+
+
+def test_a_picture_too_narrow_is_refused(tmp_path: Path) -> None:
+    processor("clip").save_pretrained(tmp_path)
+    with pytest.raises(LimitError, match="a picture of 1 x 2000 pixels would be 32000 long, at most 16384"):
+        read(tmp_path)(torch.zeros(3, 2000, 1, dtype=torch.uint8))
+
+
+def test_one_number_is_the_shorter_side_of_clip_s_and_both_of_vit_s(tmp_path: Path) -> None:
+    for kind, wanted in (("clip", (20, 10)), ("vit", (10, 10))):
+        said = {**processor(kind).to_dict(), "size": 10, "do_center_crop": False}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+        assert read(tmp_path)(torch.zeros(3, 40, 20, dtype=torch.uint8)).shape == (3, *wanted)
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,9 @@ def test_a_folder_that_is_not_whole_is_refused_by_name(folder: Path, how: str, s
 def test_a_dtype_is_that_of_all_weights(folder: Path) -> None:
     model = mmworld.load(folder, dtype=torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    save(model, folder)
+    assert json.loads((folder / CONFIG).read_text())["dtype"] == "bfloat16"
+    assert {x.dtype for x in Shards(folder).values()} == {torch.bfloat16}
     assert not any(p.requires_grad for p in model.parameters())
 
 
@@ -167,6 +170,20 @@ def test_names_and_shapes_are_checked() -> None:
     odd = {**theirs, "h.1.b.bias": torch.zeros(4, dtype=torch.long), "last.weight": torch.zeros(3, 6)}
     with pytest.raises(CheckpointError, match=r"last\.weight float32\[6, 3\] for float32\[3, 6\]"):
         MAP.check(ours, odd, where="here")
+
+
+def test_a_weight_too_large_for_the_dtype_is_refused() -> None:
+    ours = Two().half()
+    theirs = {n: torch.full(x.shape, 1e5) for n, x in MAP.theirs(ours.state_dict()).items()}
+    with pytest.raises(CheckpointError, match=r"h\.0\.a\.weight, h\.0\.b\.weight: not finite in torch\.float16"):
+        MAP.fill(ours, theirs, where="here")
+
+
+def test_two_names_of_one_tensor_are_refused() -> None:
+    both = KeyMap({"out.*": "last.*"}, aliases={"model.": ""})
+    tensors = {"last.weight": torch.zeros(3, 6), "model.last.weight": torch.zeros(3, 6), "last.bias": torch.zeros(3)}
+    with pytest.raises(CheckpointError, match=r"last\.weight and model\.last\.weight are the same"):
+        both.check(Two(), tensors, where="here")
 
 
 def test_a_name_without_a_place_is_a_fault_of_the_table() -> None:

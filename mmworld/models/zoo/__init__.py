@@ -43,9 +43,9 @@ FAMILIES = Registry(
         "t5": "mmworld.text.t5:T5",
         "videomae": "mmworld.modalities.video.tubelets:VideoMAE",
         "visual_bert": "mmworld.models.zoo.visualbert:VisualBERT",
+        "vit": "mmworld.vision.vit:ViT",
         "vivit": "mmworld.modalities.video.tubelets:ViViT",
         "whisper": "mmworld.modalities.audio.whisper:Whisper",
-        "vit": "mmworld.vision.vit:ViT",
     },
 )
 """The model types of config.json that are built here."""
@@ -109,4 +109,6 @@ def save(model: Borrowed, folder: Path | str, *, shard: int = shards.SHARD_BYTES
     Raises:
         ResourceError: the disk is full or the folder may not be written.
     """
-    shards.write(folder, model.source, model.keymap.theirs(model.state_dict()), shard)
+    tensors = model.keymap.theirs(model.state_dict())
+    (dtype,) = {x.dtype for x in tensors.values() if x.is_floating_point()}
+    shards.write(folder, {**model.source, "dtype": str(dtype).removeprefix("torch.")}, tensors, shard)
