@@ -16,7 +16,7 @@ from mmworld.registry import Registry
 from mmworld.text.pretrained import Pretrained
 from mmworld.vision import preprocess
 from mmworld.vision.preprocess import Preprocess
-from mmworld.weights import shards
+from mmworld.weights import hub, shards
 from mmworld.weights.keymap import KeyMap
 
 FAMILIES = Registry(
@@ -72,20 +72,29 @@ class Borrowed(Protocol):
 
 
 def load(
-    name: str | os.PathLike[str], device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    name: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
 ) -> nn.Module:
-    """The model `name`, ready to use: a shipped one, a folder that `World.save` wrote, or one with a config.json.
+    """The model `name`, ready to use: a shipped one, a folder that `World.save` wrote, one with a config.json, or the
+    name of such a one on the hub.
 
     Weights are read a tensor at a time, so that little more than the model is ever held.
 
     Args:
         dtype: of the weights, where a config.json is read; our own models are float32.
+        revision, token: of a model on the hub, see `mmworld.weights.hub.fetch`.
 
     Raises:
+        UsageError: a model on the hub needs huggingface-hub.
         CheckpointError: there is no such model, its type is not known, or its files are damaged, cut, of another shape
             than config.json says, or name what has no place here.
     """
-    folder = own.find(name)
+    remote = not Path(name).exists() and hub.ID.fullmatch(str(name))
+    folder = hub.fetch(str(name), revision=revision, token=token) if remote else own.find(name)
     if not (folder / shards.CONFIG).is_file():
         return own.load(folder, device)
     config = folder / shards.CONFIG
