@@ -62,11 +62,13 @@ class Transformer(nn.Module):
             depth: layers to go through, without what follows the last one; None is all. Only without a state.
 
         Raises:
-            ValueError: a packed row with a state, or a mask whose window is not the state's.
+            ValueError: a packed row or a depth with a state, or a mask whose window is not the state's.
         """
         run = Pass(mask, state=state, context=context, context_mask=context_mask)
         if state is None:
             return self._run(x, run, positions(mask, x.shape[1], x.device), depth)
+        if depth is not None:
+            raise ValueError("a state holds all layers, so all are gone through")
         return self._stream(x, _blocks(mask, x.shape[1], state), run, state)
 
     def _stream(self, x: Tensor, new: tuple[int, ...], run: Pass, state: KVState) -> Tensor:

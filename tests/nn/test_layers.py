@@ -9,12 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from masks import relative_error
+from torch import nn
 
 from mmworld.attention import CAUSAL, Mask
 from mmworld.config import build
 from mmworld.errors import ConfigError
 from mmworld.nn.layer import FeedForward, Layer
 from mmworld.nn.position import Learned, Rotary, positions, sinusoid
+from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer, TransformerConfig
 
 
@@ -121,3 +123,16 @@ def test_a_packed_row_is_each_segment_alone(lengths: list[int]) -> None:
     row = model(x, Mask("causal", lengths=tuple(lengths))).split(lengths, dim=1)
     for got, part in zip(row, x.split(lengths, dim=1), strict=True):
         assert relative_error(got, model(part, CAUSAL)) < 1e-10
+
+
+@torch.no_grad()
+def test_a_part_of_the_layers_is_a_transformer_of_those_alone() -> None:
+    torch.manual_seed(0)
+    whole = Transformer(TransformerConfig(16, 3, 2)).double()
+    part = Transformer(TransformerConfig(16, 2, 2), last=nn.Identity()).double()
+    part.load_state_dict({n: x for n, x in whole.state_dict().items() if not n.startswith(("layers.2.", "norm."))})
+    x = torch.randn(2, 5, 16, dtype=torch.float64)
+    assert torch.equal(whole(x, depth=2), part(x))
+    assert torch.equal(whole(x, depth=0), x)
+    with pytest.raises(ValueError, match="a state holds all layers"):
+        whole(x, state=KVState(), depth=2)
