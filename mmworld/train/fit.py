@@ -82,7 +82,7 @@ def _train(recipe: Recipe, start: Path | str | None) -> Path:
     _agree(recipe, out)
     data = Path(os.environ.get("MMWORLD_TEST_DATA", recipe.data))
     drawn = sources.build(list(recipe.sources), data, recipe.folds, recipe.speakers)
-    world = _scratch(recipe, drawn, data) if start is None else models.load(start).train().requires_grad_(True)
+    world = _scratch(recipe, drawn, data) if start is None else _begun(start, recipe.seed)
     average = _fit(recipe, world, Batches(drawn, recipe.shares, world.tokenizer, recipe.seed, recipe.batch))
     if average is not None:
         export(world, average, out)
@@ -193,6 +193,12 @@ def _agree(recipe: Recipe, out: Path) -> None:
             )
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(mine, indent=1).encode())
+
+
+def _begun(start: Path | str, seed: int) -> World:
+    """The model at `start`, to be trained on; what training adds to it begins as the seed says."""
+    torch.manual_seed(seed)
+    return models.load(start).train().requires_grad_(True)
 
 
 def _scratch(recipe: Recipe, drawn: dict[str, Draw], data: Path) -> World:

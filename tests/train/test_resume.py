@@ -231,6 +231,15 @@ def test_a_run_after_another_s_is_that_from_its_model_however_it_is_cut(
     assert not same(exported(tmp_path / "second"), exported(tmp_path / "second" / "start"))
 
 
+def test_a_run_from_a_model_depends_on_its_seed_alone(recipe: Path, second: Path, tmp_path: Path) -> None:
+    folder = run(recipe)
+    ended = []
+    for seed in (5, 6):
+        torch.manual_seed(seed)  # of the program around it
+        ended.append(exported(run(second, [f"start={folder}", f"out={tmp_path / str(seed)}"])))
+    assert same(*ended)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
