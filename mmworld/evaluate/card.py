@@ -21,7 +21,8 @@ RENDERED = {
     "moments": "one coloured shape that does one thing, others that stand by",
     "stills": "pictures of coloured shapes: their counts and places",
     "sounds": "beeps, sweeps, bursts and clicks, in order",
-    "sounding_scenes": "scenes with a sound track",
+    "sounding_scenes": "scenes with a sound track, at times one of the two alone",
+    "films": "scenes with a sound track, always both",
     "shapes": "coloured solids as point clouds",
     "series": "sensor channels that rise, swing, step and spike",
 }

@@ -31,6 +31,7 @@ def build(names: Sequence[str], data: Path, folds: Sequence[int], speakers: Sequ
         "stills": lambda: still,
         "sounds": lambda: sounds.clip,
         "sounding_scenes": lambda: sounding,
+        "films": lambda: mixed.clip,
         "shapes": lambda: shapes.cloud,
         "series": lambda: series.clip,
         "flickr8k": lambda: photographs(real.flickr8k(data)),

@@ -171,7 +171,7 @@ def report() -> dict:
 
 def test_the_card_says_what_the_report_and_the_recipes_say() -> None:
     recipes = legs(CONFIGS / "nano.yaml")
-    assert len(recipes) == 2
+    assert len(recipes) == 4
     world = recipes[0].world
     text = card.render(json.loads(json.dumps(report())), recipes, world, 12_345_678)
     for said in (

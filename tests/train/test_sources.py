@@ -198,7 +198,7 @@ def sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech, "synthetic_digits", lambda: None)
 
 
-NAMES = ("scenes", "moments", "stills", "sounds", "sounding_scenes", "shapes", "series")
+NAMES = ("scenes", "moments", "stills", "sounds", "sounding_scenes", "films", "shapes", "series")
 REAL = ("flickr8k", "flickr8k_video", "captions", "esc10", "fsdd", "radhar", "pairs")
 
 
