@@ -14,7 +14,7 @@ from mmworld.nn.attention import CrossAttention
 from mmworld.nn.layer import Layer, TransformerConfig
 from mmworld.nn.transformer import Transformer
 from mmworld.weights.keymap import Fuse, KeyMap, Leading, Place
-from mmworld.weights.sizes import Depth, Width
+from mmworld.weights.sizes import Depth, Width, standard
 
 
 @config
@@ -34,15 +34,7 @@ class QFormerConfig:
 
     @property
     def backbone(self) -> TransformerConfig:
-        return TransformerConfig(
-            self.hidden_size,
-            self.num_hidden_layers,
-            self.num_attention_heads,
-            hidden=self.intermediate_size,
-            norm_eps=self.layer_norm_eps,
-            activation=self.hidden_act,
-            order="post",
-        )
+        return standard(self, order="post")
 
 
 class QFormer(nn.Module):

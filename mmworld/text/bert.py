@@ -15,7 +15,7 @@ from mmworld.nn.layer import ACTIVATIONS, TransformerConfig
 from mmworld.nn.position import Learned, positions
 from mmworld.nn.transformer import Transformer
 from mmworld.weights.keymap import Fuse, KeyMap, Place
-from mmworld.weights.sizes import Depth, Width
+from mmworld.weights.sizes import Depth, Width, standard
 
 
 @config
@@ -38,15 +38,7 @@ class BertConfig:
 
     @property
     def backbone(self) -> TransformerConfig:
-        return TransformerConfig(
-            self.hidden_size,
-            self.num_hidden_layers,
-            self.num_attention_heads,
-            hidden=self.intermediate_size,
-            norm_eps=self.layer_norm_eps,
-            activation=self.hidden_act,
-            order="post",
-        )
+        return standard(self, order="post")
 
 
 class Embeddings(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -12,9 +12,7 @@ from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.position import Learned, positions
 from mmworld.nn.transformer import Transformer
 from mmworld.weights.keymap import Fuse, KeyMap, Place
-from mmworld.weights.sizes import Depth, Width
-
-ACTIVATIONS: dict[str, Any] = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+from mmworld.weights.sizes import Depth, Width, standard
 
 
 @config
@@ -33,14 +31,7 @@ class ClipTextConfig:
 
     @property
     def backbone(self) -> TransformerConfig:
-        return TransformerConfig(
-            self.hidden_size,
-            self.num_hidden_layers,
-            self.num_attention_heads,
-            hidden=self.intermediate_size,
-            norm_eps=self.layer_norm_eps,
-            activation=ACTIVATIONS[self.hidden_act],
-        )
+        return standard(self)
 
 
 @config

@@ -12,7 +12,7 @@ from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.transformer import Transformer
 from mmworld.vision.patches import Patches
 from mmworld.weights.keymap import KeyMap, Leading, Place
-from mmworld.weights.sizes import Depth, Width
+from mmworld.weights.sizes import Depth, Width, standard
 
 
 @config
@@ -32,13 +32,7 @@ class BlipVisionConfig:
 
     @property
     def backbone(self) -> TransformerConfig:
-        return TransformerConfig(
-            self.hidden_size,
-            self.num_hidden_layers,
-            self.num_attention_heads,
-            hidden=self.intermediate_size,
-            norm_eps=self.layer_norm_eps,
-        )
+        return standard(self)
 
 
 @config

@@ -14,9 +14,7 @@ from mmworld.nn.layer import FeedForward, TransformerConfig
 from mmworld.nn.transformer import Transformer
 from mmworld.vision.patches import Patches
 from mmworld.weights.keymap import Fuse, KeyMap, Leading, Place
-from mmworld.weights.sizes import Depth, Width
-
-ACTIVATIONS: dict[str, Any] = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+from mmworld.weights.sizes import Depth, Width, standard
 
 
 @config
@@ -37,14 +35,7 @@ class ClipVisionConfig:
 
     @property
     def backbone(self) -> TransformerConfig:
-        return TransformerConfig(
-            self.hidden_size,
-            self.num_hidden_layers,
-            self.num_attention_heads,
-            hidden=self.intermediate_size,
-            norm_eps=self.layer_norm_eps,
-            activation=ACTIVATIONS[self.hidden_act],
-        )
+        return standard(self)
 
 
 @config

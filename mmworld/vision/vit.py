@@ -12,7 +12,7 @@ from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.transformer import Transformer
 from mmworld.vision.patches import Patches
 from mmworld.weights.keymap import Fuse, KeyMap, Leading, Place
-from mmworld.weights.sizes import Depth, Width
+from mmworld.weights.sizes import Depth, Width, standard
 
 
 @config
@@ -34,14 +34,7 @@ class ViTConfig:
 
     @property
     def backbone(self) -> TransformerConfig:
-        return TransformerConfig(
-            self.hidden_size,
-            self.num_hidden_layers,
-            self.num_attention_heads,
-            hidden=self.intermediate_size,
-            norm_eps=self.layer_norm_eps,
-            activation=self.hidden_act,
-        )
+        return standard(self)
 
 
 class ViT(nn.Module):

@@ -13,7 +13,7 @@ from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.transformer import Transformer
 from mmworld.vision.vit import front, layers
 from mmworld.weights.keymap import KeyMap, Leading
-from mmworld.weights.sizes import Depth, Width
+from mmworld.weights.sizes import Depth, Width, standard
 
 
 @config
@@ -36,14 +36,7 @@ class ASTConfig:
 
     @property
     def backbone(self) -> TransformerConfig:
-        return TransformerConfig(
-            self.hidden_size,
-            self.num_hidden_layers,
-            self.num_attention_heads,
-            hidden=self.intermediate_size,
-            norm_eps=self.layer_norm_eps,
-            activation=self.hidden_act,
-        )
+        return standard(self)
 
     @property
     def n_patches(self) -> int:

@@ -13,9 +13,7 @@ from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.transformer import Transformer
 from mmworld.vision.vit import front, layers
 from mmworld.weights.keymap import Fuse, KeyMap, Place
-from mmworld.weights.sizes import Depth, Width
-
-ACTIVATIONS: dict[str, Any] = {"gelu": "gelu", "gelu_fast": "gelu_tanh", "relu": "relu"}
+from mmworld.weights.sizes import Depth, Width, standard
 
 
 @config
@@ -34,14 +32,7 @@ class TubeletConfig:
 
     @property
     def backbone(self) -> TransformerConfig:
-        return TransformerConfig(
-            self.hidden_size,
-            self.num_hidden_layers,
-            self.num_attention_heads,
-            hidden=self.intermediate_size,
-            norm_eps=self.layer_norm_eps,
-            activation=ACTIVATIONS[self.hidden_act],
-        )
+        return standard(self)
 
 
 @config

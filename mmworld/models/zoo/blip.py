@@ -17,7 +17,7 @@ from mmworld.nn.transformer import Transformer
 from mmworld.text.bert import MaskedHead, body, told
 from mmworld.vision.blip import BlipVision
 from mmworld.weights.keymap import Fuse, KeyMap, Place
-from mmworld.weights.sizes import Depth, Width
+from mmworld.weights.sizes import Depth, Width, standard
 
 
 @config
@@ -47,15 +47,7 @@ class BlipTextConfig:
 
     @property
     def backbone(self) -> TransformerConfig:
-        return TransformerConfig(
-            self.hidden_size,
-            self.num_hidden_layers,
-            self.num_attention_heads,
-            hidden=self.intermediate_size,
-            norm_eps=self.layer_norm_eps,
-            activation=self.hidden_act,
-            order="post",
-        )
+        return standard(self, order="post")
 
 
 class BLIP(nn.Module):
