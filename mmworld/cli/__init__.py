@@ -29,6 +29,8 @@ def main() -> None:
 
     # Before torch is there: threads that spin while they wait take the core that decodes the media.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # What torch's C++ warns of are hints for its own callers: one comes at every training run in several processes.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     guard.leave(command(sys.argv[1:]))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from pathlib import Path
 
 from mmworld.cli.caption import SWITCH
@@ -23,8 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or go on; 0 once the model is there, 3 while steps are left."""
-    # Before torch is there: one warning is a hint on speed that holds for some batches and not for others.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from mmworld.cli.console import report
     from mmworld.models.world import WEIGHTS
     from mmworld.train import run as train
