@@ -11,7 +11,8 @@ from mmworld.config import config
 from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.position import Learned, positions
 from mmworld.nn.transformer import Transformer
-from mmworld.weights.keymap import Fuse, KeyMap, Place
+from mmworld.weights.keymap import KeyMap, Place
+from mmworld.weights.names import clip_layers
 from mmworld.weights.sizes import Depth, Width, standard
 
 
@@ -73,17 +74,10 @@ class TextTower(nn.Module):
     @property
     def keymap(self) -> KeyMap:
         """Of `CLIPTextModel`'s names, which `SiglipTextModel` has too."""
-        at, ours = "encoder.layers.{i}", "backbone.layers.{i}"
-        dim = self.words.embedding_dim
         table: dict[str, Place] = {
             "words.weight": "embeddings.token_embedding.weight",
             "places.table.weight": "embeddings.position_embedding.weight",
             "backbone.norm.*": "final_layer_norm.*",
-            f"{ours}.attention.qkv.*": Fuse(tuple(f"{at}.self_attn.{p}_proj.*" for p in "qkv"), (dim,) * 3),
-            f"{ours}.attention.out.*": f"{at}.self_attn.out_proj.*",
-            f"{ours}.norm_attention.*": f"{at}.layer_norm1.*",
-            f"{ours}.norm_feed.*": f"{at}.layer_norm2.*",
-            f"{ours}.feed.up.*": f"{at}.mlp.fc1.*",
-            f"{ours}.feed.down.*": f"{at}.mlp.fc2.*",
+            **clip_layers("", self.words.embedding_dim),
         }
         return KeyMap(table, unused=("embeddings.position_ids",))

@@ -13,7 +13,8 @@ from mmworld.config import config, pick
 from mmworld.nn.layer import FeedForward, TransformerConfig
 from mmworld.nn.transformer import Transformer
 from mmworld.vision.patches import Patches
-from mmworld.weights.keymap import Fuse, KeyMap, Leading, Place
+from mmworld.weights.keymap import KeyMap, Leading, Place
+from mmworld.weights.names import clip_layers
 from mmworld.weights.sizes import Depth, Width, standard
 
 
@@ -172,14 +173,8 @@ class Pooling(nn.Module):
 
 def names(root: str, dim: int) -> dict[str, Place]:
     """The names that both have in common."""
-    at, ours = f"{root}encoder.layers.{{i}}", "backbone.layers.{i}"
     return {
         "patches.project.*": f"{root}embeddings.patch_embedding.*",
         "patches.place": f"{root}embeddings.position_embedding.weight",
-        f"{ours}.attention.qkv.*": Fuse(tuple(f"{at}.self_attn.{p}_proj.*" for p in "qkv"), (dim,) * 3),
-        f"{ours}.attention.out.*": f"{at}.self_attn.out_proj.*",
-        f"{ours}.norm_attention.*": f"{at}.layer_norm1.*",
-        f"{ours}.norm_feed.*": f"{at}.layer_norm2.*",
-        f"{ours}.feed.up.*": f"{at}.mlp.fc1.*",
-        f"{ours}.feed.down.*": f"{at}.mlp.fc2.*",
+        **clip_layers(root, dim),
     }

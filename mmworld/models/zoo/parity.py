@@ -106,19 +106,16 @@ def _rewrites(ours: Any, theirs: Any) -> Pairs:
     yield ours(answer, ours.encode(question)), theirs(input_ids=question, decoder_input_ids=answer).logits
 
 
-def _sees(ours: Any, theirs: Any) -> Pairs:
-    told, x = theirs(noise(2, 3, 16, 16)), ours(noise(2, 3, 16, 16))
-    yield from _ends(ours, x, told)
+def _encodes(*shape: int) -> Callable[[Any, Any], Pairs]:
+    """Of pictures, films or spectrograms of a shape."""
+
+    def compare(ours: Any, theirs: Any) -> Pairs:
+        yield from _ends(ours, ours(noise(*shape)), theirs(noise(*shape)))
+
+    return compare
 
 
-def _watches(ours: Any, theirs: Any) -> Pairs:
-    told, x = theirs(noise(2, 4, 3, 16, 16)), ours(noise(2, 4, 3, 16, 16))
-    yield from _ends(ours, x, told)
-
-
-def _listens(ours: Any, theirs: Any) -> Pairs:
-    told, x = theirs(noise(2, 24, 16)), ours(noise(2, 24, 16))
-    yield from _ends(ours, x, told)
+_sees, _watches, _listens = _encodes(2, 3, 16, 16), _encodes(2, 4, 3, 16, 16), _encodes(2, 24, 16)
 
 
 def _ends(ours: Any, x: Tensor, told: Any) -> Pairs:
