@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmworld.attention import CAUSAL, Mask
 from mmworld.config import config, pick
@@ -14,6 +13,7 @@ from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.position import Learned, positions
 from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer
+from mmworld.text.decoder import Decoder
 from mmworld.weights.keymap import KeyMap, Place, Transposed
 from mmworld.weights.sizes import Depth, Width
 
@@ -49,7 +49,7 @@ class GPT2Config:
         )
 
 
-class GPT2(nn.Module):
+class GPT2(Decoder):
     """A text decoder: a pre-norm transformer with learned positions, its head tied to the embedding.
 
     Args:
@@ -65,40 +65,12 @@ class GPT2(nn.Module):
         c = self.config.backbone
         self.embedding = nn.Embedding(self.config.vocab_size, c.dim)
         self.place = Learned(self.config.n_positions, c.dim)
-        self.backbone = Transformer(c)
-
-    def init_state(self) -> KVState:
-        return KVState()
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """Ids int64 [...] to [..., D], without their places."""
-        return self.embedding(ids)
+        self.backbone, self.head = Transformer(c), None
 
     def hidden(self, x: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
-        """Embedded tokens [B, T, D] to what the backbone makes of them; arguments as for `forward`."""
         mask = Mask("causal", lengths=lengths)
         at = positions(mask, x.shape[1], x.device) + (len(state) if state is not None else 0)
         return self.backbone(x + self.place(at), mask if state is None else CAUSAL, state)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """What the backbone made of ids [..., D], as scores of the next id [..., V]."""
-        return F.linear(x, self.embedding.weight)
-
-    def forward(self, ids: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
-        """Ids [B, T] to the scores of the ids that follow [B, T, V].
-
-        Args:
-            state: of the stream that the ids go on with; None is a fresh one.
-            lengths: of the texts packed in the row.
-
-        Raises:
-            ValueError: the text is longer than the positions that were learned.
-        """
-        return self.logits(self.hidden(self.embed(ids), state, lengths))
-
-    def read(self, ids: Tensor, state: KVState) -> Tensor:
-        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
-        return self.logits(self.hidden(self.embed(ids), state)[:, -1])
 
     @property
     def keymap(self) -> KeyMap:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmworld.attention import CAUSAL, Mask
 from mmworld.config import config, pick
@@ -14,6 +13,7 @@ from mmworld.nn.attention import Attention
 from mmworld.nn.layer import Layer, TransformerConfig
 from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer
+from mmworld.text.decoder import Decoder
 from mmworld.text.rope import rotary
 from mmworld.weights.keymap import Fuse, KeyMap, Place
 from mmworld.weights.sizes import Depth, Width
@@ -70,7 +70,7 @@ class LlamaConfig:
         )
 
 
-class Llama(nn.Module):
+class Llama(Decoder):
     """A text decoder: a pre-norm transformer with rotary positions, RMS norms, gated layers and grouped heads.
 
     Args:
@@ -94,31 +94,9 @@ class Llama(nn.Module):
     def init_state(self) -> KVState:
         return KVState(self.config.window)
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """Ids int64 [...] to [..., D]."""
-        return self.embedding(ids)
-
     def hidden(self, x: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
-        """Embedded tokens [B, T, D] to what the backbone makes of them; arguments as for `forward`."""
         mask = CAUSAL if state is not None else Mask("causal", window=self.config.window, lengths=lengths)
         return self.backbone(x, mask, state)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """What the backbone made of ids [..., D], as scores of the next id [..., V]."""
-        return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
-
-    def forward(self, ids: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
-        """Ids [B, T] to the scores of the ids that follow [B, T, V].
-
-        Args:
-            state: of the stream that the ids go on with; None is a fresh one.
-            lengths: of the texts packed in the row.
-        """
-        return self.logits(self.hidden(self.embed(ids), state, lengths))
-
-    def read(self, ids: Tensor, state: KVState) -> Tensor:
-        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
-        return self.logits(self.hidden(self.embed(ids), state)[:, -1])
 
     @property
     def keymap(self) -> KeyMap:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,11 +14,7 @@ from torch.nn import functional as F
 
 from mmworld.config import config, pick
 from mmworld.errors import LimitError
-from mmworld.weights.shards import read_json
 
-FILES = "preprocessor_config.json", "processor_config.json"
-KINDS = re.compile(r"(CLIP|Siglip|ViT|Bit|ConvNext|Blip|VideoMAE)(ImageProcessor|FeatureExtractor)(Fast|Pil)?")
-"""Those that do what `Preprocess` does; another may ask for something that it would not see."""
 LONGEST = 1 << 14
 Side = Annotated[int, Field(gt=0, le=1 << 14)]
 Size = Side | dict[Literal["shortest_edge", "height", "width"], Side]
@@ -50,6 +45,11 @@ class Preprocess:
             if isinstance(size, dict) and not ("shortest_edge" in size or {"height", "width"} <= size.keys()):
                 raise ValueError(f"{name} {size} needs height and width, or shortest_edge")
 
+    @classmethod
+    def read(cls, said: dict[str, Any], where: str) -> Preprocess:
+        """What a file says under these names, in any version of them; ConfigError if it lacks one or means another."""
+        return pick(cls, _as_now(said), where=where)
+
     def __call__(self, picture: Tensor) -> Tensor:
         """A picture uint8 [3, H, W] to float32 [3, h, w].
 
@@ -76,25 +76,10 @@ class Preprocess:
         return (short, long) if height < width else (long, short)
 
 
-def read(folder: Path) -> Preprocess | None:
-    """What a checkpoint's folder says of its pictures; None if it says nothing, or asks for something else.
-
-    Raises:
-        CheckpointError: the file is not JSON.
-        ConfigError: a value is missing or of the wrong type.
-    """
-    for path in (folder / name for name in FILES):
-        if path.is_file():
-            data: Any = read_json(path)
-            said = data.get("image_processor", data)
-            if kind := KINDS.fullmatch(str(said.get("image_processor_type", said.get("feature_extractor_type")))):
-                return pick(Preprocess, _as_now(said, kind[1]), where=str(path))
-    return None
-
-
-def _as_now(said: dict[str, Any], kind: str) -> dict[str, Any]:
+def _as_now(said: dict[str, Any]) -> dict[str, Any]:
     """Old files give one number for a size, and ConvNext's a share of the picture that is kept (of small ones)."""
-    size = said.get("size")
+    size: Any = said.get("size")
+    kind = re.split("Image|Feature", str(said.get("image_processor_type", said.get("feature_extractor_type"))))[0]
     if isinstance(size, int) and kind in ("CLIP", "Bit", "VideoMAE", "ConvNext"):
         size = {"shortest_edge": size}
     if kind != "ConvNext" or not isinstance(size, dict):

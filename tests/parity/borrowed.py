@@ -10,7 +10,8 @@ from masks import relative_error
 from torch import Tensor
 
 import mmworld
-from mmworld.models.zoo import parity, save
+from mmworld.models.zoo import save
+from mmworld.models.zoo.parity import case as parity
 
 hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
 LENGTHS = (7, 1, 5)

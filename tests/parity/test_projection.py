@@ -10,7 +10,8 @@ from borrowed import check
 from safetensors.torch import load_file, save_file
 
 import mmworld
-from mmworld.models.zoo.parity import PROJECTED, Case, asked, both, noise
+from mmworld.models.zoo.parity.case import Case, both, noise
+from mmworld.models.zoo.parity.joint import PROJECTED, asked
 
 SEEN = 4
 """Tokens of a picture."""

@@ -11,7 +11,8 @@ from borrowed import check_saved
 import mmworld
 from mmworld.models.systems import SYSTEMS
 from mmworld.models.zoo import FAMILIES
-from mmworld.models.zoo.parity import CASES, LIMIT, Case, both, error
+from mmworld.models.zoo.parity import CASES, LIMIT, Case
+from mmworld.models.zoo.parity.case import both, error
 from mmworld.weights.checkpoint import save_tensors
 from mmworld.weights.shards import Shards
 

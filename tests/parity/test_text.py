@@ -8,7 +8,8 @@ import pytest
 import torch
 from borrowed import LENGTHS, check
 
-from mmworld.models.zoo.parity import DECODERS, ENCODERS, REWRITERS, Case, both, ids
+from mmworld.models.zoo.parity.case import Case, both, ids
+from mmworld.models.zoo.parity.text import DECODERS, ENCODERS, REWRITERS
 from mmworld.nn.state import KVState
 
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from borrowed import check
 
-from mmworld.models.zoo.parity import LATE, PICTURES, both, noise
+from mmworld.models.zoo.parity.case import both, noise
+from mmworld.models.zoo.parity.joint import LATE
+from mmworld.models.zoo.parity.vision import CASES as PICTURES
 
 
 @torch.no_grad()

@@ -8,10 +8,11 @@ import pytest
 import torch
 from borrowed import check
 
-from mmworld.models.zoo.parity import SOUNDS, both, ids, noise
+from mmworld.models.zoo.parity.audio import CASES
+from mmworld.models.zoo.parity.case import both, ids, noise
 from mmworld.nn.state import KVState
 
-CASE = SOUNDS["whisper"]
+CASE = CASES["whisper"]
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mmworld.errors import ConfigError, LimitError
 from mmworld.media import gate, image
-from mmworld.vision.preprocess import read
+from mmworld.models.zoo.processors import read
 
 hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
 LIMIT = 1e-3
@@ -47,8 +47,7 @@ def test_any_picture_is_prepared_as_the_reference_does(
     theirs = processor(kind)
     theirs.save_pretrained(folder)
     picture = np.random.default_rng(height * 100 + width).integers(0, 256, (height, width, 3), np.uint8)
-    ours = read(folder)
-    assert ours is not None
+    ours = read(folder)["image"]
     got = ours(torch.from_numpy(picture).permute(2, 0, 1))
     want = theirs(picture, input_data_format="channels_last", return_tensors="pt").pixel_values[0]
     assert got.shape == want.shape
@@ -62,8 +61,7 @@ def test_photographs_are_prepared_as_the_reference_does(kind: str, shared_data: 
         whole = {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}
     theirs = processor(kind, **whole)
     theirs.save_pretrained(tmp_path)
-    ours = read(tmp_path)
-    assert ours is not None
+    ours = read(tmp_path)["image"]
     for name in ("astronaut.png", "chelsea.png", "coffee.png"):
         picture = image.read(gate.open_media(shared_data / "media" / "image" / name))
         want = theirs(picture.permute(1, 2, 0).numpy(), return_tensors="pt").pixel_values[0]
@@ -71,31 +69,31 @@ def test_photographs_are_prepared_as_the_reference_does(kind: str, shared_data: 
 
 
 def test_what_a_folder_says_is_found_in_either_file(tmp_path: Path) -> None:
-    assert read(tmp_path) is None
+    assert read(tmp_path) == {}
     said = processor("siglip").to_dict()
     (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": said, "processor_class": "X"}))
-    assert read(tmp_path).size == SQUARE
+    assert read(tmp_path)["image"].size == SQUARE
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({**said, "size": 30}))
-    assert read(tmp_path)(torch.zeros(3, 4, 5, dtype=torch.uint8)).shape == (3, 30, 30)
+    assert read(tmp_path)["image"](torch.zeros(3, 4, 5, dtype=torch.uint8)).shape == (3, 30, 30)
 
 
 def test_what_asks_for_something_else_is_left_alone(tmp_path: Path) -> None:
     said = {**processor("siglip").to_dict(), "image_processor_type": "VivitImageProcessor", "offset": True}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
-    assert read(tmp_path) is None
+    assert read(tmp_path) == {}
 
 
 def test_a_picture_too_narrow_is_refused(tmp_path: Path) -> None:
     processor("clip").save_pretrained(tmp_path)
     with pytest.raises(LimitError, match="a picture of 1 x 2000 pixels would be 32000 long, at most 16384"):
-        read(tmp_path)(torch.zeros(3, 2000, 1, dtype=torch.uint8))
+        read(tmp_path)["image"](torch.zeros(3, 2000, 1, dtype=torch.uint8))
 
 
 def test_one_number_is_the_shorter_side_of_clip_s_and_both_of_vit_s(tmp_path: Path) -> None:
     for kind, wanted in (("clip", (20, 10)), ("vit", (10, 10))):
         said = {**processor(kind).to_dict(), "size": 10, "do_center_crop": False}
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
-        assert read(tmp_path)(torch.zeros(3, 40, 20, dtype=torch.uint8)).shape == (3, *wanted)
+        assert read(tmp_path)["image"](torch.zeros(3, 40, 20, dtype=torch.uint8)).shape == (3, *wanted)
 
 
 @pytest.mark.parametrize(

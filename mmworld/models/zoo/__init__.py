@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from mmworld.errors import CheckpointError, ConfigError
 from mmworld.models import load as own
+from mmworld.models.zoo import processors
 from mmworld.registry import Registry
 from mmworld.text.pretrained import Pretrained
-from mmworld.vision import preprocess
-from mmworld.vision.preprocess import Preprocess
 from mmworld.weights import hub, shards
 from mmworld.weights.keymap import KeyMap
 
@@ -58,12 +57,12 @@ class Borrowed(Protocol):
         source: what config.json said.
         keymap: where each of its tensors stands in the checkpoint.
         tokenizer: its vocabulary, if the folder has one.
-        preprocess: how its pictures are prepared, if the folder says.
+        processors: how what it is shown is prepared, by modality, as far as the folder says.
     """
 
     source: dict[str, Any]
     tokenizer: Pretrained | None
-    preprocess: Preprocess | None
+    processors: Mapping[str, Any]
 
     @property
     def keymap(self) -> KeyMap: ...
@@ -108,7 +107,7 @@ def load(
     model.keymap.check(model, tensors.shapes, where=str(folder))
     model.to(dtype).to_empty(device=device)
     model.keymap.fill(model, tensors, where=str(folder))
-    model.tokenizer, model.preprocess = Pretrained.load(folder), preprocess.read(folder)
+    model.tokenizer, model.processors = Pretrained.load(folder), processors.read(folder)
     return model.eval().requires_grad_(False)
 
 

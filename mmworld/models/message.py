@@ -1,0 +1,62 @@
+"""What borrowed models are asked: messages of words and of what is shown, and what is asked of such a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+from torch import Tensor
+
+from mmworld.nn.state import KVState
+from mmworld.text.pretrained import Pretrained
+from mmworld.types import Chunk
+
+Role = Literal["system", "user", "assistant"]
+Part = str | Chunk
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one side says.
+
+    Attributes:
+        parts: words, and what is shown, in order: an image uint8 [1, 3, H, W]; a video uint8 [T, 3, H, W], its frames
+            evenly spread over its time; a sound float32 [S, 1] of `RATE` samples a second; points float32 [P, 3 + F].
+    """
+
+    role: Role
+    parts: tuple[Part, ...]
+
+
+RATE = 16_000
+"""Samples a second of the sounds in messages."""
+
+
+class Assistant(Protocol):
+    """A model that is shown something and asked about it.
+
+    Attributes:
+        senses: modalities of the chunks that it takes; a film is shown to one that takes images alone as images.
+        frames: of a film, how many it is shown at most.
+        tokenizer: its vocabulary, if its folder has one.
+    """
+
+    senses: ClassVar[tuple[str, ...]]
+    frames: ClassVar[int]
+    tokenizer: Pretrained | None
+
+    def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
+        """Read a conversation that ends with what the user says; words of an assistant at its end are gone on with.
+
+        Returns:
+            The state after it, and the logits [1, V] of the id that the model says first.
+
+        Raises:
+            UsageError: the model has no vocabulary or preprocessing, or cannot be asked so.
+        """
+        ...
+
+    def read(self, ids: Tensor, state: KVState) -> Tensor:
+        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
+        ...

@@ -1,0 +1,19 @@
+"""How far each system is from the library that its checkpoints come from, on tiny models with random weights.
+
+The weights go the way of a real checkpoint: transformers saves shards, `mmworld.load` reads them.
+"""
+
+from __future__ import annotations
+
+from mmworld.models.zoo.parity import audio, joint, text, video, vision
+from mmworld.models.zoo.parity.case import LIMIT, Case, error
+
+__all__ = ["CASES", "LIMIT", "Case", "errors"]
+
+CASES: dict[str, Case] = text.CASES | vision.CASES | video.CASES | audio.CASES | joint.CASES
+"""By model type, and what is particular after a comma."""
+
+
+def errors(model_type: str) -> dict[str, float]:
+    """The error of each case of a model type."""
+    return {name: error(case) for name, case in CASES.items() if name.split(",")[0] == model_type}

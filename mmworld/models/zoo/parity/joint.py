@@ -1,0 +1,134 @@
+"""Models of pictures and text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmworld.models.zoo.parity.case import LAYERS, Case, Pairs, ends, ids, noise
+from mmworld.models.zoo.parity.text import BERT, OPT, T5
+from mmworld.models.zoo.parity.vision import VIT
+
+
+def _reads_regions(ours: Any, theirs: Any) -> Pairs:
+    text, regions = ids(9).expand(2, 9), noise(2, 5, 20)
+    shown = {"visual_embeds": regions, "visual_attention_mask": torch.ones(2, 5)}
+    told = theirs(text, attention_mask=torch.ones(2, 9), **shown)
+    x = ours(text, regions)
+    yield from ends(ours, x, told)
+    yield ours(text), theirs(text, attention_mask=torch.ones(2, 9)).last_hidden_state
+
+
+CLIP_TEXTS = ((48, 7, 30, 49), (48, 49), (48, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 49))
+
+
+def _matches(ours: Any, theirs: Any) -> Pairs:
+    padded = torch.tensor([[*t, *[1] * (12 - len(t))] for t in CLIP_TEXTS])
+    told = theirs(input_ids=padded, pixel_values=noise(2, 3, 16, 16))
+    yield ours.embed_pictures(noise(2, 3, 16, 16)), told.image_embeds
+    yield ours.embed_texts(CLIP_TEXTS), told.text_embeds
+    yield ours(noise(2, 3, 16, 16), CLIP_TEXTS), told.logits_per_image
+
+
+def asked(pictures: int, tokens: int, place: int = 49) -> Tensor:
+    """A text with places for so many pictures of so many tokens among words."""
+    words = ids(3 * (pictures + 1), pictures, place).view(-1, 3)
+    parts = [p for row in words for p in (row, torch.full((tokens,), place))][:-1]
+    return torch.cat(parts)[None]
+
+
+def _answers(ours: Any, theirs: Any) -> Pairs:
+    text = asked(2, 4)
+    yield ours(text, noise(2, 3, 8, 8)), theirs(text, pixel_values=noise(2, 3, 8, 8)).logits
+
+
+def _captions(ours: Any, theirs: Any) -> Pairs:
+    pictures, text = noise(2, 3, 8, 8), ids(9).expand(2, 9)
+    told = theirs(pixel_values=pictures, input_ids=text)
+    seen = ours.see(pictures)
+    yield seen, told.last_hidden_state
+    yield ours(text, seen), told.logits
+
+
+def _asks(ours: Any, theirs: Any) -> Pairs:
+    text, pictures, answer = asked(2, 3), noise(2, 3, 8, 8), ids(5)
+    if theirs.config.text_config.model_type == "t5":
+        told = theirs(pixel_values=pictures, input_ids=text, decoder_input_ids=answer)
+        yield ours(text, pictures, answer=answer), told.logits
+    else:
+        yield ours(text, pictures), theirs(pixel_values=pictures, input_ids=text).logits
+
+
+_CLIP_TEXT: dict[str, Any] = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+_CLIP_TEXT |= {"intermediate_size": 40, "max_position_embeddings": 12}
+_CLIP_TEXT |= {"bos_token_id": 48, "eos_token_id": 49, "pad_token_id": 1}
+_SEEN: dict[str, Any] = {
+    **LAYERS,
+    "num_hidden_layers": 3,
+    "image_size": 8,
+    "patch_size": 4,
+}
+_SEEN |= {"intermediate_size": 48}
+_TOLD: dict[str, Any] = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+_TOLD |= {"intermediate_size": 40, "num_key_value_heads": 2, "eos_token_id": None, "pad_token_id": None}
+_LLAVA: dict[str, Any] = {
+    "vision_config": {**_SEEN, "model_type": "clip_vision_model"},
+    "text_config": {**_TOLD, "model_type": "llama"},
+    "image_token_index": 49,
+}
+_OTHER: dict[str, Any] = {
+    "vision_config": {**_SEEN, "model_type": "siglip_vision_model"},
+    "text_config": {**_TOLD, "model_type": "qwen2"},
+    "image_token_index": 49,
+    "vision_feature_select_strategy": "full",
+}
+_BLIP: dict[str, Any] = {
+    "vision_config": _SEEN,
+    "text_config": {**BERT, "hidden_size": 24, "encoder_hidden_size": 32, "eos_token_id": 2, "bos_token_id": 1},
+}
+_QFORMER: dict[str, Any] = {**BERT, "num_hidden_layers": 3, "hidden_size": 24, "encoder_hidden_size": 32}
+_BLIP2: dict[str, Any] = {"vision_config": _SEEN, "qformer_config": _QFORMER, "num_query_tokens": 3}
+_BLIP2 |= {"image_token_index": 49}
+LATE = {
+    "clip": Case(
+        "CLIPConfig",
+        "CLIPModel",
+        {"vision_config": VIT, "text_config": _CLIP_TEXT, "projection_dim": 20},
+        _matches,
+    ),
+    "siglip": Case(
+        "SiglipConfig",
+        "SiglipModel",
+        {"vision_config": VIT, "text_config": {**_CLIP_TEXT, "projection_size": 32}},
+        _matches,
+    ),
+}
+EARLY = {
+    "visual_bert": Case("VisualBertConfig", "VisualBertModel", {**BERT, "visual_embedding_dim": 20}, _reads_regions)
+}
+PROJECTED = {
+    "llava": Case("LlavaConfig", "LlavaForConditionalGeneration", _LLAVA, _answers),
+    "llava, last layer": Case(
+        "LlavaConfig", "LlavaForConditionalGeneration", {**_LLAVA, "vision_feature_layer": -1}, _answers
+    ),
+    "llava, siglip and qwen2": Case("LlavaConfig", "LlavaForConditionalGeneration", _OTHER, _answers),
+}
+CROSSED = {"blip": Case("BlipConfig", "BlipForConditionalGeneration", _BLIP, _captions)}
+ASKED = {
+    "blip-2, opt": Case(
+        "Blip2Config",
+        "Blip2ForConditionalGeneration",
+        {**_BLIP2, "text_config": {**OPT, "model_type": "opt"}},
+        _asks,
+    ),
+    "blip-2, t5": Case(
+        "Blip2Config",
+        "Blip2ForConditionalGeneration",
+        {**_BLIP2, "text_config": {**T5, "model_type": "t5", "vocab_size": 50}},
+        _asks,
+    ),
+}
+
+CASES = LATE | EARLY | PROJECTED | CROSSED | ASKED

@@ -1,0 +1,49 @@
+"""How what is shown to a borrowed model is prepared, as its preprocessor_config.json says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mmworld.registry import Registry
+from mmworld.weights.shards import read_json
+
+FILES = "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"
+PARTS = {"image_processor": "image", "video_processor": "video", "feature_extractor": "audio"}
+"""Of a processor_config.json: what is said there of each modality."""
+PICTURES = ("Bit", "Blip", "CLIP", "ConvNext", "Siglip", "ViT", "VideoMAE")
+PROCESSORS = Registry("processor", {f"{name}Image": "mmworld.vision.preprocess:Preprocess" for name in PICTURES})
+"""By the type that a file names, without its ending; each has `read(said, where)`. Another type may ask for something
+that these would not do."""
+_TYPE = re.compile(r"(\w+?)(?:Processor|FeatureExtractor)(?:Fast|Pil)?")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's folder says of each modality that it is shown: "image", "video", "audio"; without those of
+    which it says nothing, or asks for what is not built here.
+
+    Raises:
+        CheckpointError: a file is not JSON.
+        ConfigError: a value is missing or of the wrong type.
+    """
+    found: dict[str, Any] = {}
+    for path in (folder / name for name in FILES):
+        if path.is_file():
+            data = read_json(path)
+            for said in (data, *(data[part] for part in PARTS if isinstance(data.get(part), dict))):
+                for modality, name in _named(said):
+                    if name in PROCESSORS and modality not in found:
+                        found[modality] = PROCESSORS.get(name).read(said, str(path))
+    return found
+
+
+def _named(said: dict[str, Any]) -> list[tuple[str, str]]:
+    """Modalities and types. Old files call a picture's processor a feature extractor, without saying of what."""
+    out = []
+    for part, modality in PARTS.items():
+        if (match := _TYPE.fullmatch(str(said.get(f"{part}_type")))) is not None:
+            name = match[1]
+            old = modality == "audio" and f"{name}Image" in PROCESSORS
+            out.append(("image", f"{name}Image") if old else (modality, name))
+    return out

@@ -1,0 +1,51 @@
+"""What text decoders have in common: ids to the scores of the ids that follow."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmworld.nn.state import KVState
+
+
+class Decoder(nn.Module):
+    """A text decoder. A family gives `hidden`, the embedding, and a head where it is not the embedding.
+
+    Attributes:
+        embedding: of the ids.
+        head: to the scores; None where the embedding is it.
+    """
+
+    embedding: nn.Embedding
+    head: nn.Linear | None
+
+    def init_state(self) -> KVState:
+        return KVState()
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Ids int64 [...] to [..., D], without their places."""
+        return self.embedding(ids)
+
+    def hidden(self, x: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
+        """Embedded tokens [B, T, D] to what the backbone makes of them; arguments as for `forward`."""
+        raise NotImplementedError
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What the backbone made of ids [..., D], as scores of the next id [..., V]."""
+        return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
+
+    def forward(self, ids: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
+        """Ids [B, T] to the scores of the ids that follow [B, T, V].
+
+        Args:
+            state: of the stream that the ids go on with; None is a fresh one.
+            lengths: of the texts packed in the row.
+
+        Raises:
+            ValueError: the text is longer than the positions that were learned.
+        """
+        return self.logits(self.hidden(self.embed(ids), state, lengths))
+
+    def read(self, ids: Tensor, state: KVState) -> Tensor:
+        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
+        return self.logits(self.hidden(self.embed(ids), state)[:, -1])
