@@ -11,7 +11,8 @@ class System:
 
     Attributes:
         name: as its paper calls it.
-        types: model types of config.json; () where transformers has none and the paper's equations are the reference.
+        types: model types of config.json; () where transformers has none and the paper's equations
+            (`zoo.parity.equations`) are the reference.
         task: what it does.
         senses: modalities that go in.
         fusion: how they meet; "" where there is one alone.

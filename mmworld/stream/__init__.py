@@ -1,6 +1,6 @@
 """Streams of chunks, and when to speak of them.
 
-The package can be called: `mmworld.stream(source)` is `mmworld.models.api.stream`.
+The package can be called: `mmworld.stream(source)` is `mmworld.verbs.caption.stream`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mmworld.types import Caption
 
 class _Stream(ModuleType):
     def __call__(self, source: Any, **options: Any) -> Iterator[Caption]:
-        return resolve("mmworld.models.api:stream")(source, **options)
+        return resolve("mmworld.verbs.caption:stream")(source, **options)
 
 
 sys.modules[__name__].__class__ = _Stream

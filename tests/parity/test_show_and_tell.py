@@ -1,4 +1,4 @@
-"""Show and Tell: the decoder against torch's own LSTM and against the paper's equations, in float64."""
+"""Show and Tell: the decoder against torch's own LSTM, in float64."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from mmworld.generate.beam import Beam
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
-from mmworld.models.zoo.show_and_tell import ShowAndTell, ShowAndTellConfig
+from mmworld.models.zoo.parity.equations.show_and_tell import tiny
 from mmworld.nn.lstm import LSTM, LSTMState
-
-VISION = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1]}
 
 
 def like_torch(ours: LSTM, c_in: int, width: int) -> nn.LSTM:
@@ -43,35 +41,6 @@ def test_it_is_torch_s_lstm_in_one_go_and_in_two(steps: int, depth: int, cut: in
     for i, (cell, out) in enumerate(state.layers):
         assert relative_error(cell, c[i]) <= 1e-12
         assert relative_error(out, m[i]) <= 1e-12
-
-
-def by_the_paper(model: ShowAndTell, pixels: Tensor, ids: list[int]) -> Tensor:
-    """p(S_t | I, S_0 .. S_t-1) for one picture, gate by gate (eq. 4 to 12)."""
-    (cell,) = model.decoder.layers
-    wx, wm, b = (w.chunk(4) for w in (cell.x.weight, cell.m.weight, cell.x.bias))
-    image = model.picture.weight @ model.vision.pool(model.vision(pixels))[0] + model.picture.bias
-    m = c = torch.zeros(model.config.width, dtype=torch.float64)
-    told = []
-    for x in (image, *(model.words.weight[i] for i in ids)):
-        i, f, g, o = (wx[k] @ x + wm[k] @ m + b[k] for k in range(4))
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        m = torch.sigmoid(o) * torch.tanh(c)
-        told.append(model.head.weight @ m + model.head.bias)
-    return torch.stack(told[1:])
-
-
-def tiny() -> ShowAndTell:
-    torch.manual_seed(3)
-    return ShowAndTell(ShowAndTellConfig(VISION, vocab=20, dim=12, width=10)).double().eval()
-
-
-@torch.no_grad()
-def test_it_tells_what_the_paper_says() -> None:
-    model, pixels = tiny(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    ids = torch.tensor([[1, 7, 9, 4], [1, 3, 3, 8]])
-    got = model(ids, model.show(pixels))
-    for k in range(2):
-        assert relative_error(got[k], by_the_paper(model, pixels[k : k + 1], ids[k].tolist())) <= 1e-12
 
 
 class Words:

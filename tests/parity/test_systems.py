@@ -11,8 +11,8 @@ from borrowed import check_saved
 import mmworld
 from mmworld.models.systems import SYSTEMS
 from mmworld.models.zoo import FAMILIES
-from mmworld.models.zoo.parity import CASES, LIMIT, Case
-from mmworld.models.zoo.parity.case import both, error
+from mmworld.models.zoo.parity import CASES, EQUATIONS, LIMIT, Case
+from mmworld.models.zoo.parity.case import both, error, largest
 from mmworld.weights.checkpoint import save_tensors
 from mmworld.weights.shards import Shards
 
@@ -51,3 +51,9 @@ def test_names_as_they_were_released_are_read(name: str, tmp_path: Path) -> None
 def test_every_model_type_stands_in_the_table_and_is_compared() -> None:
     types = [t for system in SYSTEMS for t in system.types]
     assert sorted(types) == list(FAMILIES) == sorted({name.split(",")[0] for name in CASES})
+    assert {s.name for s in SYSTEMS if not s.types} <= EQUATIONS.keys() <= {s.name for s in SYSTEMS}
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_it_gives_what_the_paper_s_equations_give(name: str) -> None:
+    assert largest(EQUATIONS[name]()) <= LIMIT

@@ -51,6 +51,7 @@ class Case:
         except ImportError:
             raise UsageError("comparing needs transformers", hint="pip install 'mmworld[dev]'") from None
         transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = getattr(transformers, self.model)(getattr(transformers, self.config)(**self.sizes)).eval()
@@ -73,7 +74,12 @@ def both(case: Case, folder: Path) -> tuple[Any, Any]:
 def error(case: Case) -> float:
     """The largest difference between ours and theirs, relative to the largest number of theirs."""
     with tempfile.TemporaryDirectory() as folder:
-        pairs = list(case.compare(*both(case, Path(folder))))
+        return largest(case.compare(*both(case, Path(folder))))
+
+
+@torch.no_grad()
+def largest(pairs: Pairs) -> float:
+    """The largest difference of the pairs, relative to the largest number of theirs."""
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
 
 

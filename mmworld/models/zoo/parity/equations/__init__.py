@@ -1,0 +1,13 @@
+"""Systems that transformers has not: their papers' equations in float64, written without the modules' code, as loops
+over single things where that is plainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mmworld.models.zoo.parity.case import Pairs
+from mmworld.models.zoo.parity.equations import show_and_tell
+
+EQUATIONS: dict[str, Callable[[], Pairs]] = {"Show and Tell": show_and_tell.compare}
+"""By the name of the system: what ours gives and what the equations give, of a tiny model with random weights."""
