@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -33,17 +34,30 @@ RATE = 16_000
 """Samples a second of the sounds in messages."""
 
 
+@dataclass(frozen=True)
+class Takes:
+    """What can be shown to a model at once.
+
+    Attributes:
+        senses: modalities of the chunks; a film is shown to one that takes images alone as images.
+        frames: of a film, at most.
+        seconds: of a film or sound, at most; what is longer is shown in parts.
+    """
+
+    senses: tuple[str, ...]
+    frames: int = 1
+    seconds: float = math.inf
+
+
 class Assistant(Protocol):
     """A model that is shown something and asked about it.
 
     Attributes:
-        senses: modalities of the chunks that it takes; a film is shown to one that takes images alone as images.
-        frames: of a film, how many it is shown at most.
+        takes: what can be shown to it.
         tokenizer: its vocabulary, if its folder has one.
     """
 
-    senses: ClassVar[tuple[str, ...]]
-    frames: ClassVar[int]
+    takes: ClassVar[Takes]
     tokenizer: Pretrained | None
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:

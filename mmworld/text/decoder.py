@@ -46,6 +46,11 @@ class Decoder(nn.Module):
         """
         return self.logits(self.hidden(self.embed(ids), state, lengths))
 
+    def start(self, x: Tensor) -> tuple[KVState, Tensor]:
+        """Embedded tokens [B, T, D] as the beginning of streams: their state, and the logits [B, V] of what follows."""
+        state = self.init_state()
+        return state, self.logits(self.hidden(x, state)[:, -1])
+
     def read(self, ids: Tensor, state: KVState) -> Tensor:
         """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
         return self.logits(self.hidden(self.embed(ids), state)[:, -1])

@@ -1,14 +1,16 @@
-"""The vocabulary of a borrowed checkpoint: its tokenizer.json, and the ids that end its texts."""
+"""The vocabulary of a borrowed checkpoint: its tokenizer.json, what ends its texts, how it writes a conversation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from mmworld.errors import CheckpointError
+from mmworld.text import chat
+from mmworld.text.chat import Chat
 from mmworld.text.tokenizer import MAX_CHARACTERS
 from mmworld.weights.shards import CONFIG, read_json
 
@@ -22,10 +24,18 @@ class Pretrained:
     Args:
         core: the vocabulary.
         ends: the ids after which a text is over.
+        tokens: special tokens by what they are for: "bos_token" and so on.
+        chat: how a conversation is written; None if the checkpoint does not say.
     """
 
-    def __init__(self, core: tokenizers.Tokenizer, ends: frozenset[int]) -> None:
-        self._core, self.ends = core, ends
+    def __init__(
+        self,
+        core: tokenizers.Tokenizer,
+        ends: frozenset[int],
+        tokens: Mapping[str, str] | None = None,
+        chat: Chat | None = None,
+    ) -> None:
+        self._core, self.ends, self.tokens, self.chat = core, ends, dict(tokens or {}), chat
 
     def __len__(self) -> int:
         return self._core.get_vocab_size()
@@ -49,8 +59,11 @@ class Pretrained:
         return self._core.token_to_id(token)
 
     @classmethod
-    def load(cls, folder: Path) -> Pretrained | None:
+    def load(cls, folder: Path, ends: frozenset[int] | None = None) -> Pretrained | None:
         """The vocabulary in a checkpoint's folder; None if it has no tokenizer.json.
+
+        Args:
+            ends: the ids after which a text is over, of a model that knows better than its files.
 
         Raises:
             CheckpointError: the file is larger than MAX_BYTES or no vocabulary.
@@ -66,16 +79,20 @@ class Pretrained:
             raise CheckpointError(f"{path}: not a vocabulary: {e}") from None
         core.no_padding()
         core.no_truncation()
-        return cls(core, _ends(folder, core))
+        tokens = _tokens(folder)
+        return cls(core, _ends(folder, core, tokens) if ends is None else ends, tokens, chat.read(folder, tokens))
 
 
-def _ends(folder: Path, core: tokenizers.Tokenizer) -> frozenset[int]:
+def _tokens(folder: Path) -> dict[str, str]:
+    settings: dict[str, Any] = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    told = {name: x.get("content") if isinstance(x, dict) else x for name, x in settings.items()}
+    return {name: x for name, x in told.items() if name.endswith("_token") and isinstance(x, str)}
+
+
+def _ends(folder: Path, core: tokenizers.Tokenizer, tokens: Mapping[str, str]) -> frozenset[int]:
     """Of the first file that says."""
     for name in (GENERATION, CONFIG):
         if (folder / name).is_file() and (said := read_json(folder / name).get("eos_token_id")) is not None:
             return frozenset(said if isinstance(said, list) else [said])
-    settings = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
-    token: Any = settings.get("eos_token")
-    token = token.get("content") if isinstance(token, dict) else token
-    end = core.token_to_id(token) if isinstance(token, str) else None
+    end = core.token_to_id(tokens["eos_token"]) if "eos_token" in tokens else None
     return frozenset() if end is None else frozenset([end])

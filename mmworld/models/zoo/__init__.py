@@ -107,7 +107,8 @@ def load(
     model.keymap.check(model, tensors.shapes, where=str(folder))
     model.to(dtype).to_empty(device=device)
     model.keymap.fill(model, tensors, where=str(folder))
-    model.tokenizer, model.processors = Pretrained.load(folder), processors.read(folder)
+    model.tokenizer = Pretrained.load(folder, getattr(model, "ends", None))
+    model.processors = processors.read(folder)
     return model.eval().requires_grad_(False)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from mmworld.attention import CAUSAL, Mask
 from mmworld.config import config, pick
+from mmworld.errors import UsageError
+from mmworld.models.message import Message, Takes
+from mmworld.models.zoo.conversation import pictures, row, vocabulary, words
 from mmworld.nn.attention import CrossAttention
 from mmworld.nn.layer import Layer, TransformerConfig
 from mmworld.nn.position import Learned, positions
@@ -43,6 +46,8 @@ class BlipTextConfig:
     max_position_embeddings: Width = 512
     hidden_act: Literal["gelu", "relu"] = "gelu"
     layer_norm_eps: float = 1e-12
+    bos_token_id: int = 30522
+    sep_token_id: int = 102
     tie_word_embeddings: Literal[True] = True
 
     @property
@@ -59,6 +64,8 @@ class BLIP(nn.Module):
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
+
+    takes: ClassVar[Takes] = Takes(("image",))
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
@@ -77,6 +84,25 @@ class BLIP(nn.Module):
     def see(self, pixels: Tensor) -> Tensor:
         """Normalised pictures [B, 3, H, W] to tokens [B, N, E]."""
         return self.vision(pixels)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Ids after which a caption is over."""
+        return frozenset([self.config.sep_token_id])
+
+    def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
+        """Look at the last picture; an assistant's words are how the caption begins.
+
+        Raises:
+            UsageError: there is no picture, or there is a question: this model tells what it sees, and cannot be asked.
+        """
+        pixels, tokenizer = pictures(self, messages), vocabulary(self)
+        if pixels is None or any(words(m) for m in messages if m.role != "assistant"):
+            raise UsageError("this model captions pictures: show it one, and ask nothing")
+        begun = " ".join(words(m) for m in messages if m.role == "assistant")
+        ids = [self.config.bos_token_id, *tokenizer.encode(begun, whole=False)]
+        state = KVState()
+        return state, self(row(self, ids), self.see(pixels[-1:]), state)[:, -1]
 
     def forward(self, ids: Tensor, context: Tensor | None = None, state: KVState | None = None) -> Tensor:
         """Ids of the caption so far [B, T] to the scores of those that follow [B, T, V].

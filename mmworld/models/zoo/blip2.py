@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from mmworld.config import config, pick
 from mmworld.fusion.projection import put
 from mmworld.fusion.qformer import QFormer
+from mmworld.models.message import Message, Takes
+from mmworld.models.zoo.conversation import pictures, row, vocabulary, words
 from mmworld.nn.state import KVState
 from mmworld.text.opt import OPT
 from mmworld.text.t5 import T5
@@ -40,6 +43,8 @@ class BLIP2(nn.Module):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
+    takes: ClassVar[Takes] = Takes(("image",))
+
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
         self.source, c = dict(source), pick(Blip2Config, source, where="config.json")
@@ -64,6 +69,27 @@ class BLIP2(nn.Module):
         if pixels is None or self.config.image_token_index is None:
             return words
         return put(self.see(pixels).flatten(0, 1), words, ids == self.config.image_token_index)
+
+    def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
+        """Look at the pictures, and read the words after them: a question as the model was trained on them (section
+        4.3), and how the answer begins."""
+        pixels = pictures(self, messages)
+        asked = " ".join(f"Question: {words(m)}" for m in messages if m.role != "assistant" and words(m))
+        begun = " ".join(words(m) for m in messages if m.role == "assistant")
+        text = " ".join(filter(None, (asked and f"{asked} Answer:", begun)))
+        x = self.language.embedding(row(self, vocabulary(self).encode(text)))
+        if pixels is not None:
+            x = torch.cat((self.see(pixels).flatten(0, 1)[None].to(x.dtype), x), dim=1)
+        if isinstance(self.language, OPT):
+            return self.language.start(x)
+        state = KVState()
+        first = row(self, [self.language.config.decoder_start_token_id])
+        return state, self.language(first, self.language.encoder(x), state)[:, -1]
+
+    def read(self, ids: Tensor, state: KVState) -> Tensor:
+        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
+        language = self.language
+        return language.read(ids, state) if isinstance(language, OPT) else language(ids, None, state)[:, -1]
 
     def forward(
         self, ids: Tensor, pixels: Tensor | None = None, state: KVState | None = None, answer: Tensor | None = None

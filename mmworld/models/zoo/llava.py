@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from mmworld.config import config, pick
 from mmworld.fusion.projection import Projector, put
+from mmworld.models.message import Message, Takes
+from mmworld.models.zoo.conversation import pictures, read, row, spread
 from mmworld.nn.state import KVState
 from mmworld.text.llama import Llama
 from mmworld.vision.clip import ClipVision, SiglipVision
 from mmworld.weights.keymap import KeyMap
+
+TEMPLATE = """{% for m in messages %}{{ m.role.upper() + ": " if m.role != "system" }}\
+{% for p in m.content %}{{ "<image>\n" if p.type == "image" else p.text }}{% endfor %}\
+{{ "</s>" if m.role == "assistant" else " " }}{% endfor %}ASSISTANT:"""
+"""Of Vicuna, which checkpoints without a template are built on."""
 
 
 @config
@@ -43,6 +50,8 @@ class LLaVA(nn.Module):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
+    takes: ClassVar[Takes] = Takes(("image",))
+
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
         self.source, c = dict(source), pick(LlavaConfig, source, where="config.json")
@@ -65,10 +74,19 @@ class LLaVA(nn.Module):
         Raises:
             ValueError: the pictures do not fill those places, or overfill them.
         """
+        return self._placed(ids, None if pixels is None else self.see(pixels))
+
+    def _placed(self, ids: Tensor, seen: Tensor | None) -> Tensor:
         words = self.language.embed(ids)
-        if pixels is None:
-            return words
-        return put(self.see(pixels).flatten(0, 1), words, ids == self.config.image_token_index)
+        return words if seen is None else put(seen.flatten(0, 1), words, ids == self.config.image_token_index)
+
+    def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
+        """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
+        pixels = pictures(self, messages)
+        seen = None if pixels is None else self.see(pixels)
+        counts = [] if seen is None else [seen.shape[1]] * len(seen)
+        ids = spread(read(self, messages, TEMPLATE), self.config.image_token_index, counts)
+        return self.language.start(self._placed(row(self, ids), seen))
 
     def init_state(self) -> KVState:
         return self.language.init_state()

@@ -1,0 +1,113 @@
+"""A model that is shown something and asked about it says what the reference says, which is given the same by its own
+processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import saved, sized, vocabulary
+from torch import Tensor
+
+import mmworld
+from mmworld.errors import UsageError
+from mmworld.generate.decode import decode
+from mmworld.generate.stop import Stop
+from mmworld.models.message import Message
+from mmworld.models.zoo.parity import CASES
+from mmworld.types import Chunk
+
+hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
+SIZE = {"height": 8, "width": 8}
+N = 20
+
+
+def picture(seed: int = 0, height: int = 11, width: int = 14) -> Tensor:
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def seen(*pictures: Tensor) -> tuple[Chunk, ...]:
+    return tuple(Chunk(p[None], 0.0, 0.0, "image") for p in pictures)
+
+
+def says(ours: Any, *messages: Message) -> tuple[int, ...]:
+    state, logits = ours.begin(messages)
+    return decode(ours, state, logits, stop=Stop(N))[0].ids
+
+
+@torch.no_grad()
+def told(theirs: Any, given: Any, skip: int, ends: Sequence[int] = (1,)) -> tuple[int, ...]:
+    ids = theirs.generate(**given, max_new_tokens=N, do_sample=False)[0, skip:].tolist()
+    return tuple(i for i in ids if i not in ends)
+
+
+@torch.no_grad()
+def test_llava_answers_about_pictures(tmp_path: Path) -> None:
+    fast = vocabulary(tmp_path, "<image>")
+    theirs = saved(sized(CASES["llava"], len(fast), image_token_index=2), tmp_path)
+    prepare = hf.CLIPImageProcessor(size={"shortest_edge": 8}, crop_size=SIZE)
+    prepare.save_pretrained(tmp_path)
+    ours, shown = mmworld.load(tmp_path), (picture(1), picture(2, 9, 30))
+    processor = hf.LlavaProcessor(
+        prepare, fast, patch_size=4, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    )
+    text = "USER: <image>\nwhat is this? ASSISTANT: two boys</s>USER: <image>\nand this? ASSISTANT: a"
+    given = processor(text=text, images=list(shown), return_tensors="pt")
+    first, second = seen(*shown)
+    conversation = (
+        Message("user", (first, "what is this?")),
+        Message("assistant", ("two boys",)),
+        Message("user", (second, "and this?")),
+        Message("assistant", (" a",)),
+    )
+    assert says(ours, *conversation) == told(theirs, given, given["input_ids"].shape[1])
+    with pytest.raises(UsageError, match="places for 0 things and shows 1"):
+        ours.tokenizer.chat = mmworld.text.chat.Chat("{{ messages[0].content[1].type }}")
+        ours.begin(conversation[:1])
+
+
+@torch.no_grad()
+def test_blip_captions_a_picture(tmp_path: Path) -> None:
+    fast = vocabulary(tmp_path)
+    case = sized(CASES["blip"], len(fast))
+    case.sizes["text_config"] |= {"bos_token_id": 5, "sep_token_id": 1}
+    theirs = saved(case, tmp_path)
+    prepare = hf.BlipImageProcessor(size=SIZE)
+    prepare.save_pretrained(tmp_path)
+    ours, pixels = mmworld.load(tmp_path), prepare(picture(), return_tensors="pt")
+    assert says(ours, Message("user", seen(picture()))) == told(theirs, pixels, 1)
+    ids = torch.tensor([[5, *fast("a dog", add_special_tokens=False).input_ids, 1]])
+    want = told(theirs, {**pixels, "input_ids": ids}, ids.shape[1] - 1)
+    assert says(ours, Message("user", seen(picture())), Message("assistant", ("a dog",))) == want
+    with pytest.raises(UsageError, match="ask nothing"):
+        ours.begin([Message("user", (*seen(picture()), "what is this?"))])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["opt", "t5"])
+def test_blip_2_captions_and_answers(kind: str, tmp_path: Path) -> None:
+    fast = vocabulary(tmp_path, "<image>")
+    theirs = saved(sized(CASES[f"blip-2, {kind}"], len(fast), image_token_index=2), tmp_path)
+    prepare = hf.BlipImageProcessor(size=SIZE)
+    prepare.save_pretrained(tmp_path)
+    ours, pixels = mmworld.load(tmp_path), prepare(picture(), return_tensors="pt")
+    for text, words in (("", ()), ("Question: what is this? Answer:", ("what is this?",))):
+        ids = torch.tensor([[2] * 3 + fast(text).input_ids])
+        skip = 1 if kind == "t5" else ids.shape[1]
+        want = told(theirs, {**pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}, skip)
+        assert says(ours, Message("user", (*seen(picture()), *words))) == want
+
+
+def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:
+    theirs = CASES["llava"]
+    saved(theirs, tmp_path)
+    ours, message = mmworld.load(tmp_path), Message("user", seen(picture()))
+    with pytest.raises(UsageError, match=r"preprocessor_config\.json says nothing"):
+        ours.begin([message])
+    hf.CLIPImageProcessor(size={"shortest_edge": 8}, crop_size=SIZE).save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=r"no tokenizer\.json"):
+        mmworld.load(tmp_path).begin([message])
