@@ -72,4 +72,5 @@ SYSTEMS = (
         ("MIT/ast-finetuned-audioset-10-10-0.4593",),
     ),
     System("Whisper", ("whisper",), "transcribe", "audio", "cross", ("openai/whisper-tiny",)),
+    System("PointNet++", (), "encode, classify, segment", "points", "", ()),
 )

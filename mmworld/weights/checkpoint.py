@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -26,6 +27,12 @@ DTYPES = {
     **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64},
 }
 """The dtypes of safetensors by their names there."""
+_SCALAR: Any = np._core.multiarray.scalar  # type: ignore[attr-defined]
+_NUMBERS: list[Any] = [
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *(np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32)), type(np.dtype(np.int64))),
+]
+"""How numpy writes a number: measures that stand beside the weights."""
 
 
 def read_header(path: Path | str) -> dict[str, Any]:
@@ -61,13 +68,14 @@ def load_safetensors(path: Path | str) -> dict[str, Tensor]:
 
 
 def load_pickled(path: Path | str) -> dict[str, Any]:
-    """What an old checkpoint of torch holds, tensors and plain data alone: nothing in it is run.
+    """What an old checkpoint of torch holds, tensors, numbers (numpy's too) and plain data: nothing in it is run.
 
     Raises:
         CheckpointError: the file is missing, is no checkpoint, or asks to run something.
     """
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMBERS):
+            held = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as e:
         raise CheckpointError(f"{path}: {e.strerror}") from None
     except Exception as e:  # of pickle and zip, of many kinds

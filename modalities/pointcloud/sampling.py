@@ -154,6 +154,38 @@ def nearest_neighbours(xyz: Tensor, centres: Tensor, k: int) -> Tensor:
     return torch.cat([torch.cdist(c, xyz, compute_mode=exact).topk(k, largest=False)[1] for c in pieces], dim=-2)
 
 
+def ball_query(xyz: Tensor, centres: Tensor, radius: float, k: int) -> Tensor:
+    """Indices of `k` points around each centre: the first within `radius`, in their order, then the first of them again
+    (PointNet++ section 3.2).
+
+    A centre without a point in its ball has the points nearest to it.
+
+    Args:
+        xyz: [..., P, 3], P >= 1.
+        centres: [..., N, 3].
+
+    Returns:
+        int64 [..., N, k].
+    """
+    rows = max(1, _CDIST // max(1, xyz.shape[-2] * math.prod(xyz.shape[:-2])))
+    return torch.cat([_in_balls(xyz, c, radius, k) for c in centres.split(rows, dim=-2)], dim=-2)
+
+
+def _in_balls(xyz: Tensor, centres: Tensor, radius: float, k: int) -> Tensor:
+    p = xyz.shape[-2]
+    square = (centres[..., :, None, :] - xyz[..., None, :, :]).square().sum(-1)
+    inside = square <= square.amin(-1, keepdim=True).clamp_min(radius**2)
+    order = torch.where(inside, torch.arange(p, device=xyz.device), p)
+    found = order.topk(min(k, p), largest=False)[0].sort(-1)[0]
+    found = torch.where(found < p, found, found[..., :1])
+    return torch.cat((found, found[..., :1].expand(*found.shape[:-1], k - found.shape[-1])), dim=-1)
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """The rows of x [B, P, C] at index [B, ...] of each cloud: [B, ..., C]."""
+    return torch.stack([cloud[i] for cloud, i in zip(x, index, strict=True)])
+
+
 def sample_mesh(points: Tensor, faces: Tensor, n: int, *, seed: int = 0) -> Tensor:
     """`n` points spread over a mesh in proportion to area, with their triangle's normal and blended colours.
 

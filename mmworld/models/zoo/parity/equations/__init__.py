@@ -7,7 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmworld.models.zoo.parity.case import Pairs
-from mmworld.models.zoo.parity.equations import show_and_tell
+from mmworld.models.zoo.parity.equations import pointnet2, show_and_tell
 
-EQUATIONS: dict[str, Callable[[], Pairs]] = {"Show and Tell": show_and_tell.compare}
+EQUATIONS: dict[str, Callable[[], Pairs]] = {
+    "PointNet++": pointnet2.compare,
+    "Show and Tell": show_and_tell.compare,
+}
 """By the name of the system: what ours gives and what the equations give, of a tiny model with random weights."""
