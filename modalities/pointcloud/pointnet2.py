@@ -119,8 +119,8 @@ RELEASED = {
     "pointnet2_sem_seg": PointNet2Config(13, _ROOM, _ROOM_UP, _ONE, 6, True),
     "pointnet2_sem_seg_msg": PointNet2Config(13, _ROOM_MSG, _ROOM_UP, _ONE, 6, True),
 }
-"""Those of yanx27/Pointnet_Pointnet2_pytorch. Beside x y z there are normals, or in rooms colours and places in the room,
-both 0 to 1; the classifier of single scale has none."""
+"""Those of yanx27/Pointnet_Pointnet2_pytorch. Beside x y z there are normals, or in rooms colours and places in the
+room, both 0 to 1; the classifier of single scale has none."""
 
 
 class SetAbstraction(nn.Module):
