@@ -1,4 +1,4 @@
-"""The vocabulary of a borrowed checkpoint: its tokenizer.json, what ends its texts, how it writes a conversation."""
+"""The vocabulary of a borrowed checkpoint: its ids, what ends its texts, how it writes a conversation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import tokenizers
 
 from mmworld.errors import CheckpointError
-from mmworld.text import chat
+from mmworld.text import chat, tiktoken
 from mmworld.text.chat import Chat
 from mmworld.text.tokenizer import MAX_CHARACTERS
 from mmworld.weights.shards import CONFIG, read_json
@@ -60,7 +60,8 @@ class Pretrained:
 
     @classmethod
     def load(cls, folder: Path, ends: frozenset[int] | None = None) -> Pretrained | None:
-        """The vocabulary in a checkpoint's folder; None if it has no tokenizer.json.
+        """The vocabulary in a checkpoint's folder: its tokenizer.json, or one of OpenAI's Whisper as it was released;
+        None if it has neither.
 
         Args:
             ends: the ids after which a text is over, of a model that knows better than its files.
@@ -68,19 +69,27 @@ class Pretrained:
         Raises:
             CheckpointError: the file is larger than MAX_BYTES or no vocabulary.
         """
-        path = folder / FILE
-        if not path.is_file():
+        if (path := folder / FILE).is_file():
+            core, last = _read(path), frozenset[int]()
+        elif (found := tiktoken.read(folder)) is not None:
+            core, last = found
+        else:
             return None
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise CheckpointError(f"{path}: {size} bytes, the limit for a vocabulary is {MAX_BYTES}")
-        try:
-            core = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as e:  # tokenizers raises bare Exception for a malformed file
-            raise CheckpointError(f"{path}: not a vocabulary: {e}") from None
-        core.no_padding()
-        core.no_truncation()
         tokens = _tokens(folder)
-        return cls(core, _ends(folder, core, tokens) if ends is None else ends, tokens, chat.read(folder, tokens))
+        ends = _ends(folder, core, tokens) or last if ends is None else ends
+        return cls(core, ends, tokens, chat.read(folder, tokens))
+
+
+def _read(path: Path) -> tokenizers.Tokenizer:
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise CheckpointError(f"{path}: {size} bytes, the limit for a vocabulary is {MAX_BYTES}")
+    try:
+        core = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as e:  # tokenizers raises bare Exception for a malformed file
+        raise CheckpointError(f"{path}: not a vocabulary: {e}") from None
+    core.no_padding()
+    core.no_truncation()
+    return core
 
 
 def _tokens(folder: Path) -> dict[str, str]:

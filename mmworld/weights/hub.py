@@ -8,7 +8,7 @@ from pathlib import Path
 from mmworld.errors import CheckpointError, UsageError
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model"]
+FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "*.tiktoken"]
 """What a checkpoint is read from; anything else, pickles too, is not fetched."""
 
 

@@ -1,7 +1,7 @@
 """Log-mel spectra and filter banks of waveforms.
 
-`log_mel` and `fbank` take whole frames only (frame j is samples [j * hop, j * hop + window)), so `by_pieces` gives
-piece by piece what they give of the whole.
+`log_mel`, `fbank` and `log10_mel` take whole frames only (frame j is samples [j * hop, j * hop + window)), so
+`by_pieces` gives piece by piece what they give of the whole.
 """
 
 from __future__ import annotations
@@ -115,18 +115,29 @@ def whisper_log_mel(samples: Tensor, *, n_mels: int = 80) -> Tensor:
     It is clipped at 8 below the loudest value and its frames are centred, so it is of a whole segment, never of pieces.
     """
     padded = F.pad(samples[None], (200, 200), mode="reflect")[0]
-    frames = padded.unfold(-1, 400, 160)[..., : samples.shape[-1] // 160, :]
-    mel = power(frames * _hann(400, samples.device), 400) @ mel_filters(400, 16_000, n_mels, "slaney").to(
-        samples.device
-    )
-    log = mel.clamp(min=1e-10).log10()
+    return levelled(log10_mel(padded, n_mels=n_mels)[..., : samples.shape[-1] // 160, :])
+
+
+def log10_mel(samples: Tensor, *, n_mels: int = 80) -> Tensor:
+    """log10 of Whisper's mel power, of whole frames: 16 kHz samples [..., S] to [..., 1 + (S - 400) // 160, n_mels]."""
+    frames = samples.unfold(-1, 400, 160)
+    filters = mel_filters(400, 16_000, n_mels, "slaney").to(samples.device)
+    return (power(frames * _hann(400, samples.device), 400) @ filters).clamp(min=SILENCE).log10()
+
+
+SILENCE = 1e-10
+"""The power of what is silent, to `log10_mel`."""
+
+
+def levelled(log: Tensor) -> Tensor:
+    """What `log10_mel` made of a segment [..., T, n_mels] as Whisper hears it: relative to the loudest value of all."""
     return (torch.maximum(log, log.amax((-2, -1), keepdim=True) - 8) + 4) / 4
 
 
 def by_pieces(
     feature: Callable[[Tensor], Tensor], pieces: Iterable[Tensor], *, window: int = 400, hop: int = 160
 ) -> Iterator[Tensor]:
-    """`feature` (log_mel or fbank) of a stream in pieces [S]: pieces [T, n_mels] of what it gives of the whole."""
+    """`feature` (one of those) of a stream in pieces [S]: pieces [T, n_mels] of what it gives of the whole."""
     held: Tensor | None = None
     for piece in pieces:
         held = piece if held is None else torch.cat((held, piece))

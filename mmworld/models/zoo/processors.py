@@ -13,7 +13,13 @@ FILES = "preprocessor_config.json", "video_preprocessor_config.json", "processor
 PARTS = {"image_processor": "image", "video_processor": "video", "feature_extractor": "audio"}
 """Of a processor_config.json: what is said there of each modality."""
 PICTURES = ("Bit", "Blip", "CLIP", "ConvNext", "Siglip", "ViT", "VideoMAE")
-PROCESSORS = Registry("processor", {f"{name}Image": "mmworld.vision.preprocess:Preprocess" for name in PICTURES})
+PROCESSORS = Registry(
+    "processor",
+    {
+        **{f"{name}Image": "mmworld.vision.preprocess:Preprocess" for name in PICTURES},
+        "Whisper": "mmworld.modalities.audio.preprocess:WhisperFeatures",
+    },
+)
 """By the type that a file names, without its ending; each has `read(said, where)`. Another type may ask for something
 that these would not do."""
 _TYPE = re.compile(r"(\w+?)(?:Processor|FeatureExtractor)(?:Fast|Pil)?")
