@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmworld.stream.spread import Spread
 from mmworld.types import Chunk
 
 Array = NDArray[np.floating[Any]]
 WINDOW, CELL = 512, 64
 """Samples of one spectrum, and of one stroke of the wave."""
-
-
-class Spread:
-    """Values met at least `distance` seconds apart; past `limit`, every other one goes and the distance doubles."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.times: list[float] = []
-        self.values: list[NDArray] = []
-        self._distance = 0.0
-
-    def add(self, time: float, make: Callable[[], NDArray]) -> None:
-        """Keep make() as the value at `time`, if it is not too near the one before."""
-        if self.times and time < self.times[-1] + self._distance:
-            return
-        self.times.append(time)
-        self.values.append(make())
-        if len(self.times) > self.limit:
-            self._distance = 2 * (time - self.times[0]) / self.limit
-            del self.times[1::2], self.values[1::2]
 
 
 class Bins:
@@ -78,8 +58,8 @@ class Timeline:
     """
 
     def __init__(self, *, thumbnail: int = 160, bands: int = 48) -> None:
-        self.frames = Spread(48)
-        self.clouds = Spread(12)
+        self.frames: Spread[NDArray] = Spread(48)
+        self.clouds: Spread[NDArray] = Spread(12)
         self.wave = Bins(1)
         self.spectrum = Bins(bands)
         self.traces: Bins | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 from collections import deque
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from mmworld.cli.timeline import Timeline
     from mmworld.media.gate import Media
     from mmworld.models.captioner import Captioner
+    from mmworld.models.watcher import Watcher
 
 NANO = "nano knows a small world (rendered scenes, everyday sounds, digits, plain photographs); --model takes others"
 LOST = ("truncated", "corrupt")
@@ -87,12 +87,12 @@ class Work:
         return self._outcomes
 
     @cached_property
-    def captioner(self) -> Captioner:
-        """The Captioner that the flags describe."""
+    def captioner(self) -> Captioner | Watcher:
+        """The captioner that the flags describe."""
         import torch
 
-        from mmworld.models.captioner import Captioner
-        from mmworld.models.load import load
+        from mmworld.verbs.caption import captioner
+        from mmworld.verbs.model import loaded
 
         device = self.args.device
         if device == "auto":
@@ -102,17 +102,15 @@ class Work:
         if self.args.threads:
             torch.set_num_threads(self.args.threads)
         torch.manual_seed(self.args.seed)
-        return Captioner(load(self.args.model, device), policy(self.args), prompt=self.args.prompt)
+        return captioner(loaded(self.args.model, device), policy(self.args), prompt=self.args.prompt)
 
     @cached_property
     def origin(self) -> Origin:
-        """What is recorded of the model: its name, and the beginning of the SHA-256 of its weights."""
-        from mmworld.models.load import find
-        from mmworld.models.world import WEIGHTS
+        """What is recorded of the model: its name, and which weights it has."""
+        from mmworld.models.zoo import find
+        from mmworld.weights.shards import revision
 
-        with open(find(self.args.model) / WEIGHTS, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Origin("", self.args.model, digest[:12], self.args.seed)
+        return Origin("", self.args.model, revision(find(self.args.model)), self.args.seed)
 
     def _caption_group(self, jobs: Sequence[Job]) -> None:
         """Captions come in the order of the inputs, so a caption of one ends all before it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -25,11 +24,12 @@ from mmworld.generate.decode import generate_many
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.score import score_texts
 from mmworld.models.load import find, load
-from mmworld.models.world import WEIGHTS, Item, World
+from mmworld.models.world import Item, World
 from mmworld.train import real
 from mmworld.train.recipe import Recipe
 from mmworld.types import Chunk
 from mmworld.weights.checkpoint import write_atomic
+from mmworld.weights.shards import revision
 
 SUITES = ("scenes", "mixed", "radhar", "flickr8k", "esc10", "fsdd")
 PHOTOGRAPHS = Beam(3)
@@ -112,7 +112,7 @@ def measure(
             seconds[suite] = round(time.perf_counter() - before, 1)
         except (MediaError, UsageError, ResourceError) as e:
             skipped[suite] = str(e)
-    return Report(str(model), revision(model), tuple(scores), seconds, skipped)
+    return Report(str(model), revision(find(model)), tuple(scores), seconds, skipped)
 
 
 def write(report: Report, path: Path | str) -> None:
@@ -173,11 +173,6 @@ def _photographs(describe: Say, rank: held_out.Rank, data: Path) -> list[Score]:
     train, others = real.flickr8k(data), real.flickr8k(data, "val")
     asked = held_out.photographs(describe, rank, real.flickr8k_dev(data), train)
     return [*asked, *held_out.described(describe, others, train, ", 400 other photographs")]
-
-
-def revision(model: str | os.PathLike[str]) -> str:
-    """The first 12 hex digits of the SHA-256 of the model's weights."""
-    return hashlib.sha256((find(model) / WEIGHTS).read_bytes()).hexdigest()[:12]
 
 
 def _data(data: Path | str | None) -> Path:

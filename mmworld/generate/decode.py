@@ -202,6 +202,11 @@ def pieces(tokenizer: Vocabulary, texts: Iterable[Sequence[int]]) -> Iterator[st
         yield text[len(shown) :]
 
 
+def after(prompt: str, text: str) -> str:
+    """A prompt and the words that followed it as one text."""
+    return f"{prompt}{text}" if not prompt or text[:1] in (*",.;:!?'", "") else f"{prompt} {text}"
+
+
 def _ended(row: Row, tokenizer: Vocabulary, stop: Stop) -> bool:
     if row.ids[-1] in tokenizer.ends:
         return True

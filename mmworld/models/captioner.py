@@ -11,7 +11,7 @@ from typing import Any
 
 from mmworld.errors import MediaError, MMWorldError, UsageError
 from mmworld.generate.beam import Beam
-from mmworld.generate.decode import answer, generate_many
+from mmworld.generate.decode import after, answer, generate_many
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
@@ -147,7 +147,7 @@ class Captioner:
         made = answer(self.world, contexts, self.prompt, self.sampler, self.stop)
         for segment, text in zip(segments, made, strict=True):
             if text.text:
-                yield Caption(text.text, segment.start, segment.end, text.score, source)
+                yield Caption(after(self.prompt, text.text), segment.start, segment.end, text.score, source)
 
     def _paced(self, opened: Opened) -> Iterator[Chunk]:
         seconds = min(JOINED, self.policy.longest)
@@ -194,7 +194,7 @@ class Captioner:
                     tap(chunk)
             text = next(made)
             if text.text:
-                yield Caption(text.text, *one.span, text.score, one.source)
+                yield Caption(after(self.prompt, text.text), *one.span, text.score, one.source)
 
 
 def _cut(chunks: Iterable[Chunk], segments: Segments, tap: Tap | None) -> Iterator[Segment]:

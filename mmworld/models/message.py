@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
 from mmworld.nn.state import KVState
-from mmworld.text.pretrained import Pretrained
 from mmworld.types import Chunk
 
 Role = Literal["system", "user", "assistant"]
@@ -58,7 +57,7 @@ class Assistant(Protocol):
     """
 
     takes: ClassVar[Takes]
-    tokenizer: Pretrained | None
+    tokenizer: Any
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Read a conversation that ends with what the user says; words of an assistant at its end are gone on with.

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 from mmworld.generate.beam import Beam
 from mmworld.generate.samplers import GREEDY, Sampler
+from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Captioner
-from mmworld.models.load import load
+from mmworld.models.message import Assistant
 from mmworld.models.opening import Opened
+from mmworld.models.watcher import Watcher
 from mmworld.models.world import World
 from mmworld.stream.policy import Policy
 from mmworld.types import Caption, Source
+from mmworld.verbs.model import assistant, loaded
 
 
 def stream(
     source: Source | Media | Opened,
     *,
-    model: str | os.PathLike[str] | World = "nano",
+    model: str | os.PathLike[str] | World | Assistant = "nano",
     device: str = "cpu",
     policy: Policy = DEFAULT,
     sampler: Sampler | Beam = GREEDY,
@@ -32,16 +34,17 @@ def stream(
 
     Args:
         source: a path, bytes, a binary file, a `data:` address, a folder of clouds.
-        model: a name, a folder that `World.save` wrote, or a model.
+        model: a name, a folder, or a model: one of ours, or a borrowed one that tells of what it is shown.
         policy: when to speak: `Every(seconds)`, `OnChange()`, `AtEnd()`.
         options: start, end, fps, modalities and tap, as in `Captioner.stream`.
 
     Raises:
         CheckpointError: there is no such model.
+        UsageError: the model does not tell of anything.
         MediaError: the source is refused, or ends in a fault; the captions before it have been given by then.
     """
-    world = model if isinstance(model, World) else _loaded(os.fspath(model), device)
-    return Captioner(world, policy, sampler, prompt).stream(source, **options)
+    teller: Any = captioner(loaded(model, device), policy, sampler, prompt)
+    return teller.stream(source, **options)
 
 
 def caption(source: Source | Media | Opened, **options: Any) -> list[Caption]:
@@ -49,6 +52,14 @@ def caption(source: Source | Media | Opened, **options: Any) -> list[Caption]:
     return list(stream(source, **options))
 
 
-@lru_cache(maxsize=1)
-def _loaded(model: str, device: str) -> World:
-    return load(model, device)
+def captioner(
+    model: Any,
+    policy: Policy = DEFAULT,
+    sampler: Sampler | Beam = GREEDY,
+    prompt: str = "",
+    stop: Stop = STOP,
+) -> Captioner | Watcher:
+    """What makes a stream's captions with this model; UsageError if it does not tell of anything."""
+    if isinstance(model, World):
+        return Captioner(model, policy, sampler, prompt, stop)
+    return Watcher(assistant(model), policy, sampler, prompt, stop)

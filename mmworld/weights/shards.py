@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -76,6 +77,19 @@ class Shards(Mapping[str, Tensor]):
         with open(path, "rb") as file:
             at = 8 + int.from_bytes(file.read(8), "little")
         self._places |= {name: (path, at, entry) for name, entry in header.items()}
+
+
+def revision(folder: Path) -> str:
+    """Which weights a folder holds, in twelve digits: the hub's commit, or the beginning of their file's SHA-256, or
+    of those of several files."""
+    if folder.parent.name == "snapshots":
+        return folder.name[:12]
+    digests = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with open(path, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256"))
+    whole = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(d.digest() for d in digests))
+    return whole.hexdigest()[:12]
 
 
 def read_json(path: Path) -> dict[str, Any]:

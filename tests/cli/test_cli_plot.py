@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mmworld.cli.plot import compose, draw
 from mmworld.cli.spans import merge, width, wrap
-from mmworld.cli.timeline import WINDOW, Bins, Spread, Timeline
+from mmworld.cli.timeline import WINDOW, Bins, Timeline
+from mmworld.stream.spread import Spread
 from mmworld.types import Caption, Chunk
 
 RATE = 8000

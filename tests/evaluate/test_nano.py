@@ -26,6 +26,7 @@ from mmworld.nn.transformer import TransformerConfig
 from mmworld.text.tokenizer import Tokenizer
 from mmworld.train import fit, real
 from mmworld.train.recipe import Recipe, legs
+from mmworld.weights.shards import revision
 
 CONFIGS = Path(nano.__file__).parents[1] / "configs" / "train"
 SMALL = {"dim": 16, "depth": 1, "n_heads": 2, "hidden": 16}
@@ -60,7 +61,7 @@ def test_without_data_the_rendered_suites_run_and_the_others_say_what_is_missing
     assert list(report.skipped) == ["radhar", "flickr8k", "esc10", "fsdd"]
     assert all("nowhere" in reason and "\n" not in reason for reason in report.skipped.values())
     written = json.loads(out.read_text())
-    assert written["revision"] == nano.revision(model)
+    assert written["revision"] == revision(model)
     assert {s["suite"] for s in written["scores"]} == {"scenes", "mixed"}
     assert all(s["met"] is False for s in written["scores"] if s["bar"] == 0.9)  # it is untrained
     shown = capsys.readouterr().out

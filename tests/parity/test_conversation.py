@@ -19,6 +19,7 @@ from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
 from mmworld.models.message import Message
 from mmworld.models.zoo.parity import CASES
+from mmworld.text.chat import Chat
 from mmworld.types import Chunk
 
 hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
@@ -65,8 +66,8 @@ def test_llava_answers_about_pictures(tmp_path: Path) -> None:
         Message("assistant", (" a",)),
     )
     assert says(ours, *conversation) == told(theirs, given, given["input_ids"].shape[1])
+    ours.tokenizer.chat = Chat("{{ messages[0].content[1].type }}")
     with pytest.raises(UsageError, match="places for 0 things and shows 1"):
-        ours.tokenizer.chat = mmworld.text.chat.Chat("{{ messages[0].content[1].type }}")
         ours.begin(conversation[:1])
 
 

@@ -17,7 +17,9 @@ from mmworld.text.chat import Chat
 
 hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
-CHATML = """{%- if tools %}{{- '<tools>' }}{%- for tool in tools %}{{- tool | tojson }}{%- endfor %}{{- '</tools>' }}{%- endif %}
+CHATML = """{%- if tools %}
+    {{- '<tools>' }}{%- for tool in tools %}{{- tool | tojson }}{%- endfor %}{{- '</tools>' }}
+{%- endif %}
 {%- for message in messages %}
     {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
 {%- endfor %}

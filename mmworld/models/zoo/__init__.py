@@ -92,8 +92,7 @@ def load(
         CheckpointError: there is no such model, its type is not known, or its files are damaged, cut, of another shape
             than config.json says, or name what has no place here.
     """
-    remote = not Path(name).exists() and hub.ID.fullmatch(str(name))
-    folder = hub.fetch(str(name), revision=revision, token=token) if remote else own.find(name)
+    folder = find(name, revision=revision, token=token)
     if not (folder / shards.CONFIG).is_file():
         return own.load(folder, device)
     config = folder / shards.CONFIG
@@ -110,6 +109,12 @@ def load(
     model.tokenizer = Pretrained.load(folder, getattr(model, "ends", None))
     model.processors = processors.read(folder)
     return model.eval().requires_grad_(False)
+
+
+def find(name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None) -> Path:
+    """The folder of a model, downloaded if it is on the hub; arguments and errors as of `load`."""
+    remote = not Path(name).exists() and hub.ID.fullmatch(str(name))
+    return hub.fetch(str(name), revision=revision, token=token) if remote else own.find(name)
 
 
 def save(model: Borrowed, folder: Path | str, *, shard: int = shards.SHARD_BYTES) -> None:
