@@ -61,6 +61,22 @@ SYSTEMS = (
         ("Salesforce/blip2-opt-2.7b", "Salesforce/blip2-flan-t5-xl"),
     ),
     System("LLaVA 1.5", ("llava",), "caption, ask", "image, text", "projection", ("llava-hf/llava-1.5-7b-hf",)),
+    System(
+        "LLaVA-NeXT",
+        ("llava_next",),
+        "caption, ask",
+        "image, text",
+        "projection",
+        ("llava-hf/llava-v1.6-mistral-7b-hf", "llava-hf/llava-v1.6-vicuna-7b-hf"),
+    ),
+    System(
+        "LLaVA-NeXT-Video",
+        ("llava_next_video",),
+        "caption, ask",
+        "image, video, text",
+        "projection",
+        ("llava-hf/LLaVA-NeXT-Video-7B-hf",),
+    ),
     System("VideoMAE", ("videomae",), "encode, classify", "video", "", ("MCG-NJU/videomae-base-finetuned-kinetics",)),
     System("ViViT", ("vivit",), "encode", "video", "", ("google/vivit-b-16x2-kinetics400",)),
     System(

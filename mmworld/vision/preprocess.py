@@ -57,16 +57,16 @@ class Preprocess:
             LimitError: it is so narrow that its longer side would come to more than LONGEST pixels.
         """
         if self.do_resize:
-            picture = _resized(picture, self._wanted(*picture.shape[1:]), self.resample)
+            picture = resized(picture, self._wanted(*picture.shape[1:]), self.resample)
         if self.do_center_crop and self.crop_size is not None:
-            picture = _cropped(picture, _sides(self.crop_size))
+            picture = _cropped(picture, sides(self.crop_size))
         mean, std = (torch.tensor(x)[:, None, None] for x in (self.image_mean, self.image_std))
         return (picture * self.rescale_factor - mean) / std
 
     def _wanted(self, height: int, width: int) -> tuple[int, int]:
         """Both sides, or the longer one in the proportion of the picture."""
         if not isinstance(self.size, dict) or "shortest_edge" not in self.size:
-            return _sides(self.size)
+            return sides(self.size)
         short = self.size["shortest_edge"]
         long = int(short * max(height, width) / min(height, width))
         if long > LONGEST:
@@ -92,13 +92,15 @@ def _as_now(said: dict[str, Any]) -> dict[str, Any]:
     return {**said, "size": {"shortest_edge": kept}, "do_center_crop": True, "crop_size": square}
 
 
-def _sides(size: Size) -> tuple[int, int]:
+def sides(size: Size) -> tuple[int, int]:
+    """Height and width of a size; one number is both."""
     if isinstance(size, dict):
         return size.get("height", size.get("shortest_edge", 0)), size.get("width", size.get("shortest_edge", 0))
     return size, size
 
 
-def _resized(picture: Tensor, size: tuple[int, int], resample: int) -> Tensor:
+def resized(picture: Tensor, size: tuple[int, int], resample: int) -> Tensor:
+    """A picture uint8 [3, H, W] of another height and width, by one of Pillow's resamplings."""
     if tuple(picture.shape[1:]) == size:
         return picture
     pixels = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize(size[::-1], Image.Resampling(resample))

@@ -32,6 +32,14 @@ RELEASED = {
     "opt": {"model.decoder.": "decoder."},
     "bert, masked": {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"},
     "clip_vision_model": {"": "vision_model."},
+    "llava_next_video, conv": {
+        "language_model.model.": "model.language_model.",
+        "language_model.lm_head.": "lm_head.",
+        "vision_tower.": "vision_tower.vision_model.",
+        "multi_modal_projector.": "model.multi_modal_projector.",
+        "image_newline": "model.image_newline",
+        "model.vision_resampler.": "vision_resampler.",
+    },
 }
 """Names in checkpoints as they were released, where transformers has come to save others."""
 

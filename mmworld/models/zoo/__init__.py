@@ -32,6 +32,8 @@ FAMILIES = Registry(
         "gpt2": "mmworld.text.gpt2:GPT2",
         "llama": "mmworld.text.llama:Llama",
         "llava": "mmworld.models.zoo.llava:LLaVA",
+        "llava_next": "mmworld.models.zoo.llava_next:LLaVANext",
+        "llava_next_video": "mmworld.models.zoo.llava_next:LLaVANextVideo",
         "mistral": "mmworld.text.llama:Llama",
         "opt": "mmworld.text.opt:OPT",
         "qwen2": "mmworld.text.llama:Llama",

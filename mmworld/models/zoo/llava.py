@@ -1,10 +1,11 @@
-"""LLaVA 1.5 (Liu et al. 2024): a picture encoder, a projection, a language model."""
+"""LLaVA 1.5 (Liu et al. 2024), and what it has in common with its successors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from mmworld.config import config, pick
@@ -40,21 +41,22 @@ class LlavaConfig:
             raise ValueError(f"vision_feature_layer {self.vision_feature_layer}: counted from the end, it is below 0")
 
 
-class LLaVA(nn.Module):
-    """A picture is so many tokens in the text of a language model.
+class Projected(nn.Module):
+    """A picture encoder, a language model, and the map from the tokens of the one to those of the other.
 
     Args:
         source: what config.json says.
+        kind: of config.
 
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
-    takes: ClassVar[Takes] = Takes(("image",))
+    config: LlavaConfig
 
-    def __init__(self, source: Mapping[str, Any]) -> None:
+    def __init__(self, source: Mapping[str, Any], kind: type[LlavaConfig]) -> None:
         super().__init__()
-        self.source, c = dict(source), pick(LlavaConfig, source, where="config.json")
+        self.source, c = dict(source), pick(kind, source, where="config.json")
         self.config = c
         siglip = c.vision_config.get("model_type") == "siglip_vision_model"
         self.vision = SiglipVision(c.vision_config) if siglip else ClipVision(c.vision_config)
@@ -62,49 +64,32 @@ class LLaVA(nn.Module):
         widths = self.vision.config.hidden_size, self.language.config.hidden_size
         self.projector = Projector(*widths, c.projector_hidden_act, bias=c.multimodal_projector_bias)
 
-    def see(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures [B, C, H, W] to tokens of the language model [B, N, D]."""
+    def features(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures [B, C, H, W] to tokens of the encoder [B, N, E]."""
         c = self.config
         x = self.vision(pixels, self.vision.config.num_hidden_layers + 1 + c.vision_feature_layer)
-        return self.projector(x[:, 1:] if c.vision_feature_select_strategy == "default" else x)
+        return x[:, 1:] if c.vision_feature_select_strategy == "default" else x
 
-    def embed(self, ids: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """Ids [B, T], and the pictures [P, C, H, W] that stand in their `image_token_index`, to [B, T, D].
+    def placed(self, ids: Tensor, seen: Mapping[int, Sequence[Tensor]]) -> Tensor:
+        """Ids [B, T], in the places of some of which tokens [N, D] are seen one after the other, to [B, T, D].
 
         Raises:
-            ValueError: the pictures do not fill those places, or overfill them.
+            ValueError: what is seen does not fill its places, or overfills them.
         """
-        return self._placed(ids, None if pixels is None else self.see(pixels))
+        x = self.language.embed(ids)
+        for place, tokens in seen.items():
+            if tokens:
+                x = put(torch.cat(list(tokens)), x, ids == place)
+        return x
 
-    def _placed(self, ids: Tensor, seen: Tensor | None) -> Tensor:
-        words = self.language.embed(ids)
-        return words if seen is None else put(seen.flatten(0, 1), words, ids == self.config.image_token_index)
-
-    def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
-        """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
-        pixels = pictures(self, messages)
-        seen = None if pixels is None else self.see(pixels)
-        counts = [] if seen is None else [seen.shape[1]] * len(seen)
-        ids = spread(read(self, messages, TEMPLATE), self.config.image_token_index, counts)
-        return self.language.start(self._placed(row(self, ids), seen))
+    def start(self, ids: Sequence[int], seen: Mapping[int, Sequence[Tensor]]) -> tuple[KVState, Tensor]:
+        """The beginning of a stream, see `Decoder.start`: of ids with one place for each thing that is seen."""
+        for place, tokens in seen.items():
+            ids = spread(ids, place, [len(t) for t in tokens])
+        return self.language.start(self.placed(row(self, ids), seen))
 
     def init_state(self) -> KVState:
         return self.language.init_state()
-
-    def forward(
-        self,
-        ids: Tensor,
-        pixels: Tensor | None = None,
-        state: KVState | None = None,
-        lengths: tuple[int, ...] | None = None,
-    ) -> Tensor:
-        """Ids [B, T] and pictures [P, C, H, W] to the scores of the ids that follow [B, T, V].
-
-        Args:
-            state: of the stream that the ids go on with; None is a fresh one.
-            lengths: of the texts packed in the row.
-        """
-        return self.language.logits(self.language.hidden(self.embed(ids, pixels), state, lengths))
 
     def read(self, ids: Tensor, state: KVState) -> Tensor:
         """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
@@ -127,3 +112,49 @@ class LLaVA(nn.Module):
         )
         language = self.language.keymap.within("language.", "language_model.")
         return own | language | self.vision.keymap.within("vision.", "vision_tower.")
+
+
+class LLaVA(Projected):
+    """A picture is so many tokens in the text of a language model.
+
+    Args:
+        source: what config.json says.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    takes: ClassVar[Takes] = Takes(("image",))
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        super().__init__(source, LlavaConfig)
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures [B, C, H, W] to tokens of the language model [B, N, D]."""
+        return self.projector(self.features(pixels))
+
+    def _seen(self, pixels: Tensor | None) -> dict[int, list[Tensor]]:
+        return {self.config.image_token_index: [] if pixels is None else list(self.see(pixels))}
+
+    def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
+        """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
+        return self.start(read(self, messages, TEMPLATE), self._seen(pictures(self, messages)))
+
+    def forward(
+        self,
+        ids: Tensor,
+        pixels: Tensor | None = None,
+        state: KVState | None = None,
+        lengths: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        """Ids [B, T], and the pictures [P, C, H, W] that stand in their `image_token_index`, to the scores of the ids
+        that follow [B, T, V].
+
+        Args:
+            state: of the stream that the ids go on with; None is a fresh one.
+            lengths: of the texts packed in the row.
+
+        Raises:
+            ValueError: the pictures do not fill those places, or overfill them.
+        """
+        return self.language.logits(self.language.hidden(self.placed(ids, self._seen(pixels)), state, lengths))

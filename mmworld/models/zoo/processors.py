@@ -18,6 +18,8 @@ PROCESSORS = Registry(
     {
         **{f"{name}Image": "mmworld.vision.preprocess:Preprocess" for name in PICTURES},
         "Whisper": "mmworld.modalities.audio.preprocess:WhisperFeatures",
+        "LlavaNextImage": "mmworld.vision.tiles:AnyRes",
+        "LlavaOnevisionImage": "mmworld.vision.tiles:AnyRes",
     },
 )
 """By the type that a file names, without its ending; each has `read(said, where)`. Another type may ask for something

@@ -64,32 +64,32 @@ def _asks(ours: Any, theirs: Any) -> Pairs:
 _CLIP_TEXT: dict[str, Any] = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
 _CLIP_TEXT |= {"intermediate_size": 40, "max_position_embeddings": 12}
 _CLIP_TEXT |= {"bos_token_id": 48, "eos_token_id": 49, "pad_token_id": 1}
-_SEEN: dict[str, Any] = {
+SEEN: dict[str, Any] = {
     **LAYERS,
     "num_hidden_layers": 3,
     "image_size": 8,
     "patch_size": 4,
 }
-_SEEN |= {"intermediate_size": 48}
-_TOLD: dict[str, Any] = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
-_TOLD |= {"intermediate_size": 40, "num_key_value_heads": 2, "eos_token_id": None, "pad_token_id": None}
+SEEN |= {"intermediate_size": 48}
+TOLD: dict[str, Any] = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+TOLD |= {"intermediate_size": 40, "num_key_value_heads": 2, "eos_token_id": None, "pad_token_id": None}
 _LLAVA: dict[str, Any] = {
-    "vision_config": {**_SEEN, "model_type": "clip_vision_model"},
-    "text_config": {**_TOLD, "model_type": "llama"},
+    "vision_config": {**SEEN, "model_type": "clip_vision_model"},
+    "text_config": {**TOLD, "model_type": "llama"},
     "image_token_index": 49,
 }
 _OTHER: dict[str, Any] = {
-    "vision_config": {**_SEEN, "model_type": "siglip_vision_model"},
-    "text_config": {**_TOLD, "model_type": "qwen2"},
+    "vision_config": {**SEEN, "model_type": "siglip_vision_model"},
+    "text_config": {**TOLD, "model_type": "qwen2"},
     "image_token_index": 49,
     "vision_feature_select_strategy": "full",
 }
 _BLIP: dict[str, Any] = {
-    "vision_config": _SEEN,
+    "vision_config": SEEN,
     "text_config": {**BERT, "hidden_size": 24, "encoder_hidden_size": 32, "eos_token_id": 2, "bos_token_id": 1},
 }
 _QFORMER: dict[str, Any] = {**BERT, "num_hidden_layers": 3, "hidden_size": 24, "encoder_hidden_size": 32}
-_BLIP2: dict[str, Any] = {"vision_config": _SEEN, "qformer_config": _QFORMER, "num_query_tokens": 3}
+_BLIP2: dict[str, Any] = {"vision_config": SEEN, "qformer_config": _QFORMER, "num_query_tokens": 3}
 _BLIP2 |= {"image_token_index": 49}
 LATE = {
     "clip": Case(
