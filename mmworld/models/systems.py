@@ -88,5 +88,6 @@ SYSTEMS = (
         ("MIT/ast-finetuned-audioset-10-10-0.4593",),
     ),
     System("Whisper", ("whisper",), "transcribe", "audio", "cross", ("openai/whisper-tiny",)),
+    System("Point-BERT", (), "encode, classify, pre-train", "points", "", ()),
     System("PointNet++", (), "encode, classify, segment", "points", "", ()),
 )

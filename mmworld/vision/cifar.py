@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmworld.vision.resnet import Conv
-from mmworld.weights.checkpoint import load_pickled
 from mmworld.weights.keymap import KeyMap, Place
+from mmworld.weights.released import fill
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the channels, as the released weights were trained on them."""
@@ -57,11 +57,7 @@ class CifarResNet(nn.Module):
         Raises:
             CheckpointError: the file is missing, holds more than tensors, or other ones.
         """
-        tensors = load_pickled(path).get("state_dict", {})
-        model = cls(n)
-        model.keymap.check(model, tensors, where=str(path))
-        model.keymap.fill(model, tensors, where=str(path))
-        return model.eval().requires_grad_(False)
+        return fill(cls(n), path, "state_dict")
 
     @property
     def keymap(self) -> KeyMap:

@@ -67,6 +67,11 @@ class KeyMap:
     aliases: Mapping[str, str] = field(default_factory=dict)
     endings: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Theirs, with what stands for numbers."""
+        return tuple(n for place in self.table.values() for n in _names(place))
+
     def place(self, name: str) -> Place:
         """Where our `name` stands in theirs; CheckpointError if the table does not say."""
         for ours, place in self.table.items():

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from mmworld.config import config
 from mmworld.modalities.pointcloud.pointwise import step_names, steps
 from mmworld.modalities.pointcloud.sampling import ball_query, farthest_points, nearest_neighbours, take
-from mmworld.weights.checkpoint import load_pickled
 from mmworld.weights.keymap import KeyMap, Place
+from mmworld.weights.released import fill
 
 
 @config
@@ -239,11 +239,7 @@ class PointNet2(nn.Module):
         Raises:
             CheckpointError: the file is missing, holds more than tensors and numbers, or other ones.
         """
-        tensors = load_pickled(path).get("model_state_dict", {})
-        model = cls(c)
-        model.keymap.check(model, tensors, where=str(path))
-        model.keymap.fill(model, tensors, where=str(path))
-        return model.eval().requires_grad_(False)
+        return fill(cls(c), path, "model_state_dict")
 
     @property
     def keymap(self) -> KeyMap:
