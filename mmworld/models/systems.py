@@ -36,6 +36,7 @@ SYSTEMS = (
     System("OPT", ("opt",), "write", "text", "", ()),
     System("T5", ("t5",), "rewrite", "text", "", ("google-t5/t5-small", "google/flan-t5-base")),
     System("ResNet", ("resnet",), "encode, classify", "image", "", ("microsoft/resnet-50",)),
+    System("EfficientNet", ("efficientnet",), "encode, classify", "image", "", ("google/efficientnet-b0",)),
     System("ViT", ("vit",), "encode, classify", "image", "", ("google/vit-base-patch16-224",)),
     System(
         "DINOv2",

@@ -19,6 +19,8 @@ from mmworld.models.zoo.processors import read
 hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
 LIMIT = 1e-3
 SQUARE = {"height": 12, "width": 18}
+ALIGN = {"do_center_crop": True, "do_normalize": False, "include_top": False, "resample": 2}
+ALIGN |= {"rescale_offset": True, "rescale_factor": 1 / 127.5}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "clip": ("CLIP", {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}),
     "clip, crop wider than the picture": ("CLIP", {"size": {"shortest_edge": 9}, "crop_size": SQUARE}),
@@ -29,6 +31,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet": ("ConvNext", {"size": {"shortest_edge": 16}, "crop_pct": 0.875}),
     "resnet, large": ("ConvNext", {"size": {"shortest_edge": 384}}),
     "blip": ("Blip", {"size": SQUARE}),
+    "efficientnet": ("EfficientNet", {"size": SQUARE, "resample": 0}),
+    "efficientnet, of features": ("EfficientNet", {"size": SQUARE, "include_top": False}),
+    "align": ("EfficientNet", {"size": SQUARE, "crop_size": {"height": 9, "width": 14}, **ALIGN}),
     "dinov2": ("Bit", {"size": {"shortest_edge": 16}, "crop_size": {"height": 14, "width": 14}}),
 }
 
@@ -54,7 +59,7 @@ def test_any_picture_is_prepared_as_the_reference_does(
     assert float((got - want).abs().max()) <= LIMIT
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip", "vit", "dinov2"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "vit", "dinov2", "efficientnet", "align"])
 def test_photographs_are_prepared_as_the_reference_does(kind: str, shared_data: Path, tmp_path: Path) -> None:
     whole = {"size": {"height": 224, "width": 224}}
     if kind in ("clip", "dinov2"):

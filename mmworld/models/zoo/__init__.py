@@ -29,6 +29,7 @@ FAMILIES = Registry(
         "clip_vision_model": "mmworld.vision.clip:ClipVision",
         "dinov2": "mmworld.vision.dinov2:DINOv2",
         "dinov2_with_registers": "mmworld.vision.dinov2:DINOv2",
+        "efficientnet": "mmworld.vision.efficientnet:EfficientNet",
         "gpt2": "mmworld.text.gpt2:GPT2",
         "llama": "mmworld.text.llama:Llama",
         "llava": "mmworld.models.zoo.llava:LLaVA",

@@ -17,6 +17,7 @@ PROCESSORS = Registry(
     "processor",
     {
         **{f"{name}Image": "mmworld.vision.preprocess:Preprocess" for name in PICTURES},
+        "EfficientNetImage": "mmworld.vision.efficientnet:Scaling",
         "Whisper": "mmworld.modalities.audio.preprocess:WhisperFeatures",
         "LlavaNextImage": "mmworld.vision.tiles:AnyRes",
         "LlavaOnevisionImage": "mmworld.vision.tiles:AnyRes",
