@@ -90,5 +90,6 @@ SYSTEMS = (
     ),
     System("Whisper", ("whisper",), "transcribe", "audio", "cross", ("openai/whisper-tiny",)),
     System("Point-BERT", (), "encode, classify, pre-train", "points", "", ()),
+    System("PointLLM", ("pointllm",), "caption, ask", "points, text", "projection", ()),
     System("PointNet++", (), "encode, classify, segment", "points", "", ()),
 )

@@ -79,7 +79,7 @@ class PointBert(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """Clouds [B, P, C] to tokens [B, 1 + N, D]."""
-        near, centres = self.group(points)
+        near, centres = (x.to(self.token.dtype) for x in self.group(points))
         return self.read(self.embed(near), centres)
 
     @property

@@ -37,6 +37,7 @@ FAMILIES = Registry(
         "llava_next_video": "mmworld.models.zoo.llava_next:LLaVANextVideo",
         "mistral": "mmworld.text.llama:Llama",
         "opt": "mmworld.text.opt:OPT",
+        "pointllm": "mmworld.models.zoo.pointllm:PointLLM",
         "qwen2": "mmworld.text.llama:Llama",
         "qwen3": "mmworld.text.llama:Llama",
         "resnet": "mmworld.vision.resnet:ResNet",

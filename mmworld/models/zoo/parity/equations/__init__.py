@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmworld.models.zoo.parity.case import Pairs
-from mmworld.models.zoo.parity.equations import pointbert, pointnet2, show_and_tell
+from mmworld.models.zoo.parity.equations import pointbert, pointllm, pointnet2, show_and_tell
 
 EQUATIONS: dict[str, Callable[[], Pairs]] = {
     "Point-BERT": pointbert.compare,
+    "PointLLM": pointllm.compare,
     "PointNet++": pointnet2.compare,
     "Show and Tell": show_and_tell.compare,
 }

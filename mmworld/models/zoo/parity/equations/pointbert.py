@@ -59,9 +59,11 @@ def nearest(xyz: Tensor, centre: Tensor, k: int) -> list[int]:
 
 
 def patches(points: Tensor, n: int, k: int) -> tuple[list[Tensor], Tensor]:
-    """Of one cloud [P, 3]."""
-    centres = points[farthest(points, n)]
-    return [points[nearest(points, c, k)] - c for c in centres], centres
+    """Of one cloud [P, C]: neighbours of each centre, places relative to it, and the centres."""
+    xyz = points[:, :3]
+    centres = xyz[farthest(xyz, n)]
+    beside = torch.zeros_like(points[0, 3:])
+    return [points[nearest(xyz, c, k)] - torch.cat((c, beside)) for c in centres], centres
 
 
 def token(net: Any, patch: Tensor) -> Tensor:
@@ -103,10 +105,14 @@ def transformed(net: Any, x: list[Tensor], centres: Tensor) -> list[Tensor]:
     return [normed(net.backbone.norm, t) for t in x]
 
 
+def encoded(net: Any, points: Tensor) -> list[Tensor]:
+    """One cloud to the token of the whole and those of its patches."""
+    near, centres = patches(points, net.config.num_group, net.config.group_size)
+    return transformed(net, [linear(net.reduce, token(net.patch, p)) for p in near], centres)
+
+
 def scored(model: PointBertClassifier, points: Tensor) -> Tensor:
-    near, centres = patches(points, SIZES.num_group, SIZES.group_size)
-    net = model.encoder
-    whole, *rest = transformed(net, [linear(net.reduce, token(net.patch, p)) for p in near], centres)
+    whole, *rest = encoded(model.encoder, points)
     x = torch.cat((whole, torch.stack(rest).amax(0)))
     return linear(model.head[3], linear(model.head[0], x).clamp_min(0))
 
