@@ -12,16 +12,38 @@ class Projector(nn.Module):
 
     Args:
         seen, told: widths of a token of the encoder and of the language model.
+        hidden: width between the layers; None is that of the language model.
     """
 
-    def __init__(self, seen: int, told: int, activation: str = "gelu", *, bias: bool = True) -> None:
+    def __init__(
+        self, seen: int, told: int, activation: str = "gelu", *, bias: bool = True, hidden: int | None = None
+    ) -> None:
         super().__init__()
-        self.up, self.down = nn.Linear(seen, told, bias=bias), nn.Linear(told, told, bias=bias)
+        hidden = hidden or told
+        self.up, self.down = nn.Linear(seen, hidden, bias=bias), nn.Linear(hidden, told, bias=bias)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., seen] to [..., told]."""
         return self.down(self.activation(self.up(x)))
+
+
+class Merger(nn.Module):
+    """So many neighbouring tokens become one (Wang et al. 2024, Qwen2-VL, section 2.1).
+
+    Args:
+        norm: of each token.
+        seen, told: widths of a token of the encoder and of the language model.
+        n: tokens that become one.
+    """
+
+    def __init__(self, norm: nn.Module, seen: int, told: int, n: int) -> None:
+        super().__init__()
+        self.norm, self.n, self.project = norm, n, Projector(n * seen, told, hidden=n * seen)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, seen], neighbours one after another, to [N / n, told]."""
+        return self.project(self.norm(x).unflatten(0, (-1, self.n)).flatten(1))
 
 
 def put(seen: Tensor, words: Tensor, where: Tensor) -> Tensor:

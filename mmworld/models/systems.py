@@ -78,6 +78,22 @@ SYSTEMS = (
         "projection",
         ("llava-hf/LLaVA-NeXT-Video-7B-hf",),
     ),
+    System(
+        "Qwen2-VL",
+        ("qwen2_vl",),
+        "caption, ask",
+        "image, video, text",
+        "projection",
+        ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct"),
+    ),
+    System(
+        "Qwen2.5-VL",
+        ("qwen2_5_vl",),
+        "caption, ask",
+        "image, video, text",
+        "projection",
+        ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"),
+    ),
     System("VideoMAE", ("videomae",), "encode, classify", "video", "", ("MCG-NJU/videomae-base-finetuned-kinetics",)),
     System("ViViT", ("vivit",), "encode", "video", "", ("google/vivit-b-16x2-kinetics400",)),
     System(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmworld.attention import Mask
+from mmworld.errors import ConfigError
 
 
 def positions(mask: Mask, n: int, device: torch.device | None = None) -> Tensor:
@@ -43,21 +44,37 @@ class Rotary(nn.Module):
         head_dim: even width of a head.
         theta: base of the wavelengths.
         scaling: of the frequencies float64 [D / 2], for a longer context than was trained on.
+        sections: of positions on A axes, how many frequencies turn by each axis in turn (Wang et al. 2024, Qwen2-VL,
+            section 2.1); () is one axis.
+
+    Raises:
+        ConfigError: the sections are not as many as the frequencies.
     """
 
     def __init__(
-        self, head_dim: int, theta: float = 10_000.0, scaling: Callable[[Tensor], Tensor] | None = None
+        self,
+        head_dim: int,
+        theta: float = 10_000.0,
+        scaling: Callable[[Tensor], Tensor] | None = None,
+        sections: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        self.head_dim, self.theta, self.scaling = head_dim, theta, scaling
+        if sections and sum(sections) != head_dim // 2:
+            raise ConfigError(f"sections {sections} of a rotation sum to {sum(sections)}, not {head_dim // 2}")
+        self.head_dim, self.theta, self.scaling, self.sections = head_dim, theta, scaling, sections
 
     def forward(self, positions: Tensor, dtype: torch.dtype) -> Turn:
-        """The rotation of positions [T]: made in float64, whatever the model's own precision."""
+        """The rotation of positions [T] or, on axes, [A, T]: made in float64, whatever the model's own precision."""
         exponent = torch.arange(0, self.head_dim, 2, dtype=torch.float64, device=positions.device) / self.head_dim
         frequencies = self.theta**-exponent
         if self.scaling is not None:
             frequencies = self.scaling(frequencies)
-        angle = positions[:, None, None].double() * frequencies
+        if self.sections:
+            axes = positions.broadcast_to(len(self.sections), positions.shape[-1])
+            at = torch.cat([axis.expand(n, -1) for axis, n in zip(axes, self.sections, strict=True)]).mT
+        else:
+            at = positions[:, None]
+        angle = (at.double() * frequencies)[:, None]
         return Turn(angle.cos().to(dtype), angle.sin().to(dtype))
 
 

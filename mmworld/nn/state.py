@@ -28,7 +28,9 @@ class KVState:
         blocks: sizes of the blocks held, oldest first.
         keys, values: of each layer [B, T, Hkv, D].
         context: keys and values [B, M, Hkv, D] of what each layer with cross-attention looks at.
-        offset: position of the first token held; with sinks always 0.
+        offset: tokens that came before the first one held; with sinks always 0.
+        delta: by how much the position of the token that comes next is more than the tokens before it: those of a
+            picture share positions (Wang et al. 2024, Qwen2-VL, section 2.1).
     """
 
     window: int | None = None
@@ -38,9 +40,15 @@ class KVState:
     values: list[Row] = field(default_factory=list)
     context: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     offset: int = 0
+    delta: int = 0
 
     def __len__(self) -> int:
         return sum(self.blocks)
+
+    @property
+    def next(self) -> int:
+        """Position of the token that comes next."""
+        return self.offset + len(self) + self.delta
 
     @property
     def nbytes(self) -> int:
@@ -51,12 +59,12 @@ class KVState:
     def fork(self) -> KVState:
         """An independent copy that shares the tensors until either side goes on."""
         keys, values = [r.fork() for r in self.keys], [r.fork() for r in self.values]
-        return KVState(self.window, self.sinks, self.blocks, keys, values, dict(self.context), self.offset)
+        return KVState(self.window, self.sinks, self.blocks, keys, values, dict(self.context), self.offset, self.delta)
 
     @property
-    def shape(self) -> tuple[int | None, int, int, tuple[int, ...]]:
+    def shape(self) -> tuple[int | None, int, int, int, tuple[int, ...]]:
         """What states must have in common to be rows of one."""
-        return self.window, self.sinks, self.offset, self.blocks
+        return self.window, self.sinks, self.offset, self.delta, self.blocks
 
     @classmethod
     def stack(cls, states: Sequence[KVState]) -> KVState:
@@ -116,7 +124,7 @@ class KVState:
 
     def tensors(self) -> dict[str, Tensor]:
         """All of the state by name, to be saved as safetensors."""
-        limits = (-1 if self.window is None else self.window, self.sinks, self.offset)
+        limits = (-1 if self.window is None else self.window, self.sinks, self.offset, self.delta)
         out = {"limits": torch.tensor(limits), "blocks": torch.tensor(self.blocks, dtype=torch.long)}
         for i, (k, v) in enumerate(zip(self.keys, self.values, strict=True)):
             out |= {f"keys.{i}": k.x.clone(), f"values.{i}": v.x.clone()}
@@ -132,7 +140,7 @@ class KVState:
             CheckpointError: a tensor is missing, or a length is not that of the blocks.
         """
         try:
-            window, sinks, offset = tensors["limits"].tolist()
+            window, sinks, offset, delta = tensors["limits"].tolist()
             blocks = tuple(int(n) for n in tensors["blocks"].tolist())
             held = _pairs(tensors, "keys", "values")
             context = _pairs(tensors, "context_keys", "context_values")
@@ -141,7 +149,7 @@ class KVState:
             raise CheckpointError(f"not a saved state: {e}") from None
         if min(blocks, default=0) < 0 or any(len(row) != sum(blocks) for row in (*keys, *values)):
             raise CheckpointError(f"a saved state of {sum(blocks)} tokens holds keys or values of another length")
-        return cls(None if window < 0 else window, sinks, blocks, keys, values, context, offset)
+        return cls(None if window < 0 else window, sinks, blocks, keys, values, context, offset, delta)
 
 
 def _pairs(tensors: Mapping[str, Tensor], first: str, second: str) -> dict[int, tuple[Tensor, Tensor]]:

@@ -50,6 +50,7 @@ class Transformer(nn.Module):
         context: Tensor | None = None,
         context_mask: Mask = FULL,
         depth: int | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """x [B, N, D] to [B, N, D].
 
@@ -60,33 +61,40 @@ class Transformer(nn.Module):
             context: [B, M, C] that layers with cross-attention look at, as `context_mask` says. A state keeps its keys,
                 so it is given once, or again where it changes.
             depth: layers to go through, without what follows the last one; None is all. Only without a state.
+            places: positions [A, N] on the axes of a `Rotary` with sections; None counts from where the state stands.
 
         Raises:
-            ValueError: a packed row or a depth with a state, or a mask whose window is not the state's.
+            ValueError: a packed row or a depth with a state, places with one that has sinks, or a mask whose window is
+                not the state's.
         """
         run = Pass(mask, state=state, context=context, context_mask=context_mask)
         if state is None:
-            return self._run(x, run, positions(mask, x.shape[1], x.device), depth)
+            return self._run(x, run, positions(mask, x.shape[1], x.device), places, depth)
         if depth is not None:
             raise ValueError("a state holds all layers, so all are gone through")
-        return self._stream(x, _blocks(mask, x.shape[1], state), run, state)
+        if places is not None and state.sinks:
+            raise ValueError("a state with sinks counts positions among what it holds, so none can be given")
+        return self._stream(x, _blocks(mask, x.shape[1], state), run, state, places)
 
-    def _stream(self, x: Tensor, new: tuple[int, ...], run: Pass, state: KVState) -> Tensor:
+    def _stream(
+        self, x: Tensor, new: tuple[int, ...], run: Pass, state: KVState, places: Tensor | None = None
+    ) -> Tensor:
         if state.window is not None:
             if state.sinks and len(new) > 1 and len(state.blocks) + len(new) > state.sinks + state.window:
                 # Sinks stand right before the window of each query, so blocks that shift the window go one by one.
                 parts = x.split(list(new), dim=1)
                 return torch.cat([self._stream(p, (n,), run, state) for p, n in zip(parts, new, strict=True)], dim=1)
             state.evict(state.window - 1)  # then one new block sees all that is held, and needs no mask
-        keys = torch.arange(state.offset, state.offset + len(state) + x.shape[1], device=x.device)
-        x = self._run(x, replace(run, mask=state.mask(new), turns_held=state.sinks > 0), keys)
+        keys = torch.arange(state.next - len(state), state.next + x.shape[1], device=x.device)
+        x = self._run(x, replace(run, mask=state.mask(new), turns_held=state.sinks > 0), keys, places)
         state.advance(new)
         return x
 
-    def _run(self, x: Tensor, run: Pass, keys: Tensor, depth: int | None = None) -> Tensor:
+    def _run(self, x: Tensor, run: Pass, keys: Tensor, places: Tensor | None, depth: int | None = None) -> Tensor:
         queries = keys[len(keys) - x.shape[1] :]
         if self.position is not None:
-            run = replace(run, turn=self.position(keys if run.turns_held else queries, x.dtype))
+            at = places if places is not None else keys if run.turns_held else queries
+            run = replace(run, turn=self.position(at, x.dtype))
         if self.bias is not None:
             run = replace(run, bias=self.bias(queries, keys))
         for i, layer in enumerate(self.layers[:depth]):

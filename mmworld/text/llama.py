@@ -94,9 +94,16 @@ class Llama(Decoder):
     def init_state(self) -> KVState:
         return KVState(self.config.window)
 
-    def hidden(self, x: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
+    def hidden(
+        self,
+        x: Tensor,
+        state: KVState | None = None,
+        lengths: tuple[int, ...] | None = None,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        """As `Decoder.hidden`; `places` [A, T] are positions on the axes of `mrope_section`, None counts on."""
         mask = CAUSAL if state is not None else Mask("causal", window=self.config.window, lengths=lengths)
-        return self.backbone(x, mask, state)
+        return self.backbone(x, mask, state, places=places)
 
     @property
     def keymap(self) -> KeyMap:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,10 +23,10 @@ def rotary(head_dim: int, config: Mapping[str, Any]) -> Rotary:
     kind = given.get("rope_type", given.get("type", "default"))
     try:
         theta = float(given.get("rope_theta", config.get("rope_theta", 10_000.0)))
-        scaling = {"default": lambda: None, "linear": lambda: Linear(given), "llama3": lambda: Llama3(given)}[kind]()
+        scaling = SCALINGS[kind](given)
     except KeyError as e:
         raise ConfigError(f"rotary positions {dict(given)}: {e.args[0]!r} is unknown or missing") from None
-    return Rotary(head_dim, theta, scaling)
+    return Rotary(head_dim, theta, scaling, tuple(given.get("mrope_section", ())))
 
 
 class Linear:
@@ -50,3 +50,11 @@ class Llama3:
         turns = self.original * frequencies / (2 * math.pi)  # of each over the context it was trained on
         kept = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
         return torch.lerp(frequencies / self.factor, frequencies, kept)
+
+
+SCALINGS: dict[str, Callable[[Mapping[str, Any]], Callable[[Tensor], Tensor] | None]] = {
+    "default": lambda _: None,
+    "mrope": lambda _: None,
+    "linear": Linear,
+    "llama3": Llama3,
+}

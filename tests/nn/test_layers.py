@@ -46,6 +46,24 @@ def test_rotary_is_made_in_float64_whatever_the_model_is() -> None:
     assert turn.cos[0, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
+@given(st.lists(st.integers(0, 10**5), min_size=6, max_size=6), st.permutations([1, 2, 5]))
+def test_on_axes_each_section_of_frequencies_turns_by_its_own(at: list[int], sections: list[int]) -> None:
+    axes, rotary = torch.tensor(at).view(3, 2), Rotary(16, sections=tuple(sections))
+    turn = rotary(axes, torch.float64)
+    for t in range(2):
+        owner = [a for a, n in enumerate(sections) for _ in range(n)]
+        angles = [at[2 * a + t] * 10_000.0 ** (-i / 8) for i, a in enumerate(owner)]
+        assert turn.cos[t, 0].tolist() == pytest.approx([math.cos(x) for x in angles], abs=1e-9)
+        assert turn.sin[t, 0].tolist() == pytest.approx([math.sin(x) for x in angles], abs=1e-9)
+    along = torch.tensor(at)
+    assert torch.equal(rotary(along, torch.float64).cos, Rotary(16)(along, torch.float64).cos)
+
+
+def test_sections_are_all_frequencies() -> None:
+    with pytest.raises(ConfigError, match=r"sections \(2, 2\) of a rotation sum to 4, not 8"):
+        Rotary(16, sections=(2, 2))
+
+
 def test_learned_positions_have_a_limit() -> None:
     table = Learned(4, 8)
     assert torch.equal(table(torch.tensor([3, 0])), table.table.weight[[3, 0]])

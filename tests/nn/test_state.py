@@ -67,6 +67,35 @@ def test_any_chunking_is_one_masked_pass(
     assert window is None or len(state.blocks) <= window
 
 
+AXES = Transformer(CONFIG, position=Rotary(6, sections=(2, 1))).double().eval()
+
+
+@given(streams(), st.none() | st.integers(1, 6), st.integers(-9, 9), st.data())
+def test_positions_on_axes_stream_too(
+    chunks: list[tuple[int, ...]], window: int | None, jump: int, data: st.DataObject
+) -> None:
+    """Chunks at places of their own, between others that count on from where the state says."""
+    x, state, at, outs = tokens(sum(sum(chunks, ()))), KVState(window), [], []
+    for part, chunk in zip(x.split([sum(c) for c in chunks], dim=1), chunks, strict=True):
+        n, start = sum(chunk), state.next
+        if data.draw(st.booleans()):
+            places = torch.randint(0, 99, (2, n), generator=torch.Generator().manual_seed(n)) + start
+            outs.append(AXES(part, Mask("blocks", chunk), state, places=places))
+            state.delta += jump
+        else:
+            places = torch.arange(start, start + n).expand(2, -1)
+            outs.append(AXES(part, Mask("blocks", chunk), state))
+        at.append(places)
+        state = KVState.from_tensors(KVState.stack([state.fork()]).tensors())
+    whole = AXES(x, Mask("blocks", sum(chunks, ()), window), places=torch.cat(at, dim=1))
+    assert relative_error(torch.cat(outs, dim=1), whole) < 1e-10
+
+
+def test_places_and_sinks_do_not_go_together() -> None:
+    with pytest.raises(ValueError, match="counts positions among what it holds"):
+        AXES(tokens(3), CAUSAL, KVState(2, 1), places=torch.zeros(2, 3).long())
+
+
 @given(streams(), st.integers(1, 6))
 def test_relative_biases_stream_too(chunks: list[tuple[int, ...]], window: int) -> None:
     blocks = sum(chunks, ())

@@ -39,6 +39,8 @@ FAMILIES = Registry(
         "opt": "mmworld.text.opt:OPT",
         "pointllm": "mmworld.models.zoo.pointllm:PointLLM",
         "qwen2": "mmworld.text.llama:Llama",
+        "qwen2_5_vl": "mmworld.models.zoo.qwen_vl:QwenVL",
+        "qwen2_vl": "mmworld.models.zoo.qwen_vl:QwenVL",
         "qwen3": "mmworld.text.llama:Llama",
         "resnet": "mmworld.vision.resnet:ResNet",
         "siglip": "mmworld.models.zoo.clip:SigLIP",

@@ -19,6 +19,8 @@ PROCESSORS = Registry(
         **{f"{name}Image": "mmworld.vision.preprocess:Preprocess" for name in PICTURES},
         "EfficientNetImage": "mmworld.vision.efficientnet:Scaling",
         "Whisper": "mmworld.modalities.audio.preprocess:WhisperFeatures",
+        "Qwen2VLImage": "mmworld.vision.budget:PictureBudget",
+        "Qwen2VLVideo": "mmworld.vision.budget:FilmBudget",
         "LlavaNextImage": "mmworld.vision.tiles:AnyRes",
         "LlavaOnevisionImage": "mmworld.vision.tiles:AnyRes",
     },

@@ -1,0 +1,97 @@
+"""Pictures and films that keep their shape, within a budget of pixels, as Qwen2-VL was trained on them."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmworld.config import config, pick
+from mmworld.errors import LimitError
+from mmworld.vision.preprocess import resized
+
+NARROWEST = 200
+"""How many times as long as wide a picture is at most."""
+MODES = {2: "bilinear", 3: "bicubic"}
+Pixels = Annotated[int, Field(gt=0, le=1 << 26)]
+Side = Annotated[int, Field(gt=0, le=1 << 10)]
+
+
+@config
+class PictureBudget:
+    """Resize, scale and normalise, as the file says under these names.
+
+    Attributes:
+        min_pixels, max_pixels: of a frame; a file may call them the "shortest_edge" and "longest_edge" of its `size`.
+        patch_size, merge_size: sides are multiples of their product.
+        temporal_patch_size: the number of frames is a multiple of it; the last one stands again where some are missing.
+    """
+
+    min_pixels: Pixels = 56 * 56
+    max_pixels: Pixels = 28 * 28 * 1280
+    patch_size: Side = 14
+    merge_size: Side = 2
+    temporal_patch_size: Side = 2
+    image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    do_resize: Literal[True] = True
+    do_rescale: Literal[True] = True
+    do_normalize: Literal[True] = True
+    cap_pixels_per_frame: Literal[False] | None = None
+    resample: Literal[2, 3] = 3
+    rescale_factor: float = 1 / 255
+
+    @classmethod
+    def read(cls, said: dict[str, Any], where: str) -> PictureBudget:
+        """What a file says, in any version of it; ConfigError if it means another."""
+        size = said.get("size") or {}
+        bounds = {ours: size[theirs] for ours, theirs in _BOUNDS.items() if theirs in size}
+        return pick(cls, {**bounds, **{k: v for k, v in said.items() if v is not None}}, where=where)
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Frames uint8 [T, 3, H, W] to float32 [t, 3, h, w].
+
+        Raises:
+            LimitError: they are more than NARROWEST times as long as wide.
+        """
+        pixels = self._resized(frames, self.wanted(*frames.shape[2:]))
+        missing = -len(pixels) % self.temporal_patch_size
+        pixels = torch.cat((pixels, pixels[-1:].expand(missing, -1, -1, -1)))
+        mean, std = (torch.tensor(x)[:, None, None] for x in (self.image_mean, self.image_std))
+        return (pixels * self.rescale_factor - mean) / std
+
+    def wanted(self, height: int, width: int) -> tuple[int, int]:
+        """The sides nearest to these that are such multiples and within the budget."""
+        if max(height, width) > NARROWEST * min(height, width):
+            said = f"a picture of {width} x {height} pixels is more than {NARROWEST} times as long as wide"
+            raise LimitError("pixels", said)
+        unit = self.patch_size * self.merge_size
+        sides = [round(n / unit) * unit for n in (height, width)]
+        if math.prod(sides) > self.max_pixels:
+            scale = math.sqrt(height * width / self.max_pixels)
+            sides = [max(unit, math.floor(n / scale / unit) * unit) for n in (height, width)]
+        elif math.prod(sides) < self.min_pixels:
+            scale = math.sqrt(self.min_pixels / (height * width))
+            sides = [math.ceil(n * scale / unit) * unit for n in (height, width)]
+        return sides[0], sides[1]
+
+    def _resized(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
+        return torch.stack([resized(f, size, self.resample) for f in frames])
+
+
+@config
+class FilmBudget(PictureBudget):
+    """The same of films, which torch resamples and Pillow does not, as in training."""
+
+    min_pixels: Pixels = 28 * 28 * 128
+    max_pixels: Pixels = 28 * 28 * 768
+
+    def _resized(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(frames, size, mode=MODES[self.resample], antialias=True)
+
+
+_BOUNDS = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
