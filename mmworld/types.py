@@ -86,6 +86,21 @@ class Tokens:
         return f"Tokens({_shape(self.x)} in {len(self.blocks)} blocks {span})"
 
 
+@dataclass(frozen=True)
+class Takes:
+    """What can be shown to a model at once.
+
+    Attributes:
+        senses: modalities of the chunks; a film is shown to one that takes images alone as images.
+        frames: of a film, at most.
+        seconds: of a film or sound, at most; what is longer is shown in parts.
+    """
+
+    senses: tuple[str, ...]
+    frames: int = 1
+    seconds: float = math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Caption:
     """A sentence about [start, end) of a source.

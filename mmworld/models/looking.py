@@ -14,9 +14,9 @@ from mmworld.media.pictures import Frame, Pictures
 from mmworld.media.read import read
 from mmworld.media.sound import Sound
 from mmworld.media.video import frames_at
-from mmworld.models.message import RATE, Takes
+from mmworld.models.message import RATE
 from mmworld.models.opening import HOLDS, Opened
-from mmworld.types import Chunk, Source
+from mmworld.types import Chunk, Source, Takes
 
 
 def look(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from torch import Tensor
 
 from mmworld.nn.state import KVState
-from mmworld.types import Chunk
+from mmworld.types import Chunk, Takes
 
 Role = Literal["system", "user", "assistant"]
 Part = str | Chunk
@@ -31,21 +30,6 @@ class Message:
 
 RATE = 16_000
 """Samples a second of the sounds in messages."""
-
-
-@dataclass(frozen=True)
-class Takes:
-    """What can be shown to a model at once.
-
-    Attributes:
-        senses: modalities of the chunks; a film is shown to one that takes images alone as images.
-        frames: of a film, at most.
-        seconds: of a film or sound, at most; what is longer is shown in parts.
-    """
-
-    senses: tuple[str, ...]
-    frames: int = 1
-    seconds: float = math.inf
 
 
 class Assistant(Protocol):

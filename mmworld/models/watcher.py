@@ -19,12 +19,12 @@ from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Failure, Tap
 from mmworld.models.looking import film, look
-from mmworld.models.message import RATE, Assistant, Message, Takes
+from mmworld.models.message import RATE, Assistant, Message
 from mmworld.models.opening import label
 from mmworld.stream.ops import prefetch
 from mmworld.stream.policy import TICK, Judge, Policy
 from mmworld.stream.spread import Spread
-from mmworld.types import Caption, Chunk, Source
+from mmworld.types import Caption, Chunk, Source, Takes
 
 SPARE = 4
 """Frames kept of a segment for each that is shown, so that those shown lie evenly in it."""

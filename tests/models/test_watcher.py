@@ -18,11 +18,11 @@ from torch import Tensor
 import mmworld
 from mmworld.errors import MediaError, UsageError
 from mmworld.models.captioner import Failure
-from mmworld.models.message import RATE, Message, Takes
+from mmworld.models.message import RATE, Message
 from mmworld.models.watcher import Segment, Watcher, segments
 from mmworld.nn.state import KVState
 from mmworld.stream.policy import AtEnd, Every, OnChange, Policy
-from mmworld.types import Caption, Chunk
+from mmworld.types import Caption, Chunk, Takes
 
 END = 9
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmworld.attention import CAUSAL, Mask
 from mmworld.config import config, pick
 from mmworld.errors import UsageError
-from mmworld.models.message import Message, Takes
+from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import pictures, row, vocabulary, words
 from mmworld.nn.attention import CrossAttention
 from mmworld.nn.layer import Layer, TransformerConfig
@@ -18,6 +18,7 @@ from mmworld.nn.position import Learned, positions
 from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer
 from mmworld.text.bert import MaskedHead, body, told
+from mmworld.types import Takes
 from mmworld.vision.blip import BlipVision
 from mmworld.weights.keymap import Fuse, KeyMap, Place
 from mmworld.weights.sizes import Depth, Width, standard

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from mmworld.config import config, pick
 from mmworld.fusion.projection import put
 from mmworld.fusion.qformer import QFormer
-from mmworld.models.message import Message, Takes
+from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import pictures, row, vocabulary, words
 from mmworld.nn.state import KVState
 from mmworld.text.opt import OPT
 from mmworld.text.t5 import T5
+from mmworld.types import Takes
 from mmworld.vision.blip import Blip2VisionConfig, BlipVision
 from mmworld.weights.keymap import KeyMap
 from mmworld.weights.sizes import Width

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmworld.config import config, pick
+from mmworld.fusion.late import Late
 from mmworld.text.clip import ClipTextConfig, SiglipTextConfig, TextTower
+from mmworld.types import Takes
 from mmworld.vision.clip import ClipVision, SiglipVision
 from mmworld.weights.keymap import KeyMap
 from mmworld.weights.sizes import Width
@@ -27,7 +29,7 @@ class ClipConfig:
     projection_dim: Width = 512
 
 
-class CLIP(nn.Module):
+class CLIP(Late):
     """A picture and a text fit as well as their directions agree.
 
     Args:
@@ -36,6 +38,8 @@ class CLIP(nn.Module):
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
+
+    takes = Takes(("image",))
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
@@ -47,7 +51,7 @@ class CLIP(nn.Module):
         self.text_project = nn.Linear(told.hidden_size, c.projection_dim, bias=False)
         self.scale = nn.Parameter(torch.tensor(2.6592))
 
-    def embed_pictures(self, pixels: Tensor) -> Tensor:
+    def embed(self, pixels: Tensor) -> Tensor:
         """Normalised pictures [B, C, H, W] to directions [B, E] of length 1."""
         return F.normalize(self.picture_project(self.vision.pool(self.vision(pixels))), dim=-1)
 
@@ -64,10 +68,6 @@ class CLIP(nn.Module):
         ends = torch.tensor(lengths).cumsum(0) - 1
         return F.normalize(self.text_project(self.text(row, lengths)[0, ends]), dim=-1)
 
-    def forward(self, pixels: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """How well each text fits each picture [pictures, texts]; the softmax over either says which fits best."""
-        return self.embed_pictures(pixels) @ self.embed_texts(texts).T * self.scale.exp()
-
     @property
     def keymap(self) -> KeyMap:
         """Of `CLIPModel`'s names."""
@@ -82,7 +82,7 @@ class CLIP(nn.Module):
         return own | text.within("text.", "text_model.") | vision.within("vision.", "vision_model.")
 
 
-class SigLIP(nn.Module):
+class SigLIP(Late):
     """CLIP whose pairs are judged one by one: each has a probability of its own.
 
     Texts are padded, and the padding seen, as they were in training.
@@ -94,6 +94,8 @@ class SigLIP(nn.Module):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
+    takes, alone = Takes(("image",)), True
+
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
         self.source, c = dict(source), pick(ClipConfig, source, where="config.json")
@@ -103,7 +105,7 @@ class SigLIP(nn.Module):
         self.head = nn.Linear(told.hidden_size, told.projection_size or told.hidden_size)
         self.scale, self.bias = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
 
-    def embed_pictures(self, pixels: Tensor) -> Tensor:
+    def embed(self, pixels: Tensor) -> Tensor:
         """Normalised pictures [B, C, H, W] to directions [B, E] of length 1."""
         return F.normalize(self.vision.pool(self.vision(pixels)), dim=-1)
 
@@ -119,9 +121,8 @@ class SigLIP(nn.Module):
         rows = torch.tensor([[*t, *[self.told.pad_token_id] * (n - len(t))] for t in texts], device=self.scale.device)
         return F.normalize(self.head(self.text(rows)[:, -1]), dim=-1)
 
-    def forward(self, pixels: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """How well each text fits each picture [pictures, texts]; the sigmoid of each is its probability."""
-        return self.embed_pictures(pixels) @ self.embed_texts(texts).T * self.scale.exp() + self.bias
+    def compare(self, seen: Tensor, told: Tensor) -> Tensor:
+        return super().compare(seen, told) + self.bias
 
     @property
     def keymap(self) -> KeyMap:

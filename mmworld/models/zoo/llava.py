@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from mmworld.config import config, pick
 from mmworld.fusion.projection import Projector, put
-from mmworld.models.message import Message, Takes
+from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import pictures, read, row, spread
 from mmworld.nn.state import KVState
 from mmworld.text.llama import Llama
+from mmworld.types import Takes
 from mmworld.vision.clip import ClipVision, SiglipVision
 from mmworld.weights.keymap import KeyMap
 

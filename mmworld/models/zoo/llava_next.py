@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from mmworld.config import config
 from mmworld.errors import ConfigError
-from mmworld.models.message import Message, Takes
+from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import like, processor, read, shown
 from mmworld.models.zoo.llava import LlavaConfig, Projected
 from mmworld.nn.state import KVState
+from mmworld.types import Takes
 from mmworld.vision.tiles import Canvases, Tiled, canvas, margins
 from mmworld.weights.keymap import KeyMap
 from mmworld.weights.sizes import Width

@@ -27,7 +27,7 @@ CLIP_TEXTS = ((48, 7, 30, 49), (48, 49), (48, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 4
 def _matches(ours: Any, theirs: Any) -> Pairs:
     padded = torch.tensor([[*t, *[1] * (12 - len(t))] for t in CLIP_TEXTS])
     told = theirs(input_ids=padded, pixel_values=noise(2, 3, 16, 16))
-    yield ours.embed_pictures(noise(2, 3, 16, 16)), told.image_embeds
+    yield ours.embed(noise(2, 3, 16, 16)), told.image_embeds
     yield ours.embed_texts(CLIP_TEXTS), told.text_embeds
     yield ours(noise(2, 3, 16, 16), CLIP_TEXTS), told.logits_per_image
 
