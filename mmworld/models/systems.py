@@ -50,6 +50,7 @@ SYSTEMS = (
     System(
         "SigLIP", ("siglip", "siglip_vision_model"), "match", "image, text", "late", ("google/siglip-base-patch16-224",)
     ),
+    System("ALIGN", ("align",), "match", "image, text", "late", ("kakaobrain/align-base",)),
     System("VisualBERT", ("visual_bert",), "encode", "image, text", "early", ()),
     System("Show and Tell", (), "caption", "image, text", "recurrent", ()),
     System("BLIP", ("blip",), "caption", "image, text", "cross", ("Salesforce/blip-image-captioning-base",)),

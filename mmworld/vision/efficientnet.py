@@ -25,8 +25,7 @@ class EfficientNetConfig:
     """What config.json says under these names; ALIGN's pictures go through one, too.
 
     Raises:
-        ValueError: the lists of stages differ in length, they come to too many blocks, or the width of the last map is
-            not what the scaling gives.
+        ValueError: the lists of stages differ in length, or they come to too many blocks.
     """
 
     model_type: Literal["efficientnet", "align_vision_model"]
@@ -50,8 +49,6 @@ class EfficientNetConfig:
     def __post_init__(self) -> None:
         if not self.strides or len({len(getattr(self, name)) for name in STAGES}) > 1:
             raise ValueError(f"{', '.join(STAGES)} must be equally long")
-        if self.wide(1280) != self.hidden_dim:
-            raise ValueError(f"hidden_dim {self.hidden_dim} is not the {self.wide(1280)} of width_coefficient")
         if (blocks := sum(map(self.deep, self.num_block_repeats))) > BLOCKS:
             raise ValueError(f"{blocks} blocks, at most {BLOCKS}")
 
@@ -60,6 +57,11 @@ class EfficientNetConfig:
         wanted, step = channels * self.width_coefficient, self.depth_divisor
         near = max(step, int(wanted + step / 2) // step * step)
         return near + step if near < 0.9 * wanted else near
+
+    @property
+    def dim(self) -> int:
+        """Width of the last map; ALIGN has no wider one after the stages."""
+        return self.wide(self.out_channels[-1]) if self.model_type == "align_vision_model" else self.hidden_dim
 
     def deep(self, blocks: int) -> int:
         """So many blocks scaled in depth (eq. 3)."""
@@ -147,9 +149,10 @@ class EfficientNet(nn.Module):
         self.config = c
         self.stem = Conv(c.num_channels, c.wide(32), 3, c.batch_norm_eps, stride=2)
         self.blocks = nn.Sequential(*_blocks(c))
-        self.top = Conv(c.wide(c.out_channels[-1]), c.hidden_dim, 1, c.batch_norm_eps)
+        before = c.wide(c.out_channels[-1])
+        self.top = Conv(before, c.dim, 1, c.batch_norm_eps) if c.model_type == "efficientnet" else nn.Identity()
         classifies = "EfficientNetForImageClassification" in (source.get("architectures") or ())
-        self.head = nn.Linear(c.hidden_dim, len(source.get("id2label") or range(2))) if classifies else None
+        self.head = nn.Linear(c.dim, len(source.get("id2label") or range(2))) if classifies else None
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pictures [B, C, H, W] to maps [B, D, H / 32, W / 32] (with strides as in the paper)."""

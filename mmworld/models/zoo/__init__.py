@@ -21,6 +21,7 @@ from mmworld.weights.keymap import KeyMap
 FAMILIES = Registry(
     "model type",
     {
+        "align": "mmworld.models.zoo.align:ALIGN",
         "audio-spectrogram-transformer": "mmworld.modalities.audio.ast:AST",
         "bert": "mmworld.text.bert:Bert",
         "blip": "mmworld.models.zoo.blip:BLIP",

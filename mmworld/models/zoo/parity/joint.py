@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmworld.models.zoo.parity.case import LAYERS, Case, Pairs, ends, ids, noise
 from mmworld.models.zoo.parity.text import BERT, OPT, T5
-from mmworld.models.zoo.parity.vision import VIT
+from mmworld.models.zoo.parity.vision import EFFICIENTNET, VIT
 
 
 def _reads_regions(ours: Any, theirs: Any) -> Pairs:
@@ -27,6 +27,14 @@ CLIP_TEXTS = ((48, 7, 30, 49), (48, 49), (48, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 4
 def _matches(ours: Any, theirs: Any) -> Pairs:
     padded = torch.tensor([[*t, *[1] * (12 - len(t))] for t in CLIP_TEXTS])
     told = theirs(input_ids=padded, pixel_values=noise(2, 3, 16, 16))
+    yield ours.embed(noise(2, 3, 16, 16)), told.image_embeds
+    yield ours.embed_texts(CLIP_TEXTS), told.text_embeds
+    yield ours(noise(2, 3, 16, 16), CLIP_TEXTS), told.logits_per_image
+
+
+def _aligns(ours: Any, theirs: Any) -> Pairs:
+    padded = torch.tensor([[*t, *[0] * (12 - len(t))] for t in CLIP_TEXTS])
+    told = theirs(input_ids=padded, attention_mask=(padded > 0).long(), pixel_values=noise(2, 3, 16, 16))
     yield ours.embed(noise(2, 3, 16, 16)), told.image_embeds
     yield ours.embed_texts(CLIP_TEXTS), told.text_embeds
     yield ours(noise(2, 3, 16, 16), CLIP_TEXTS), told.logits_per_image
@@ -91,7 +99,15 @@ _BLIP: dict[str, Any] = {
 _QFORMER: dict[str, Any] = {**BERT, "num_hidden_layers": 3, "hidden_size": 24, "encoder_hidden_size": 32}
 _BLIP2: dict[str, Any] = {"vision_config": SEEN, "qformer_config": _QFORMER, "num_query_tokens": 3}
 _BLIP2 |= {"image_token_index": 49}
+_ALIGN_TEXT: dict[str, Any] = {**BERT, "vocab_size": 50, "max_position_embeddings": 12}
 LATE = {
+    "align": Case(
+        "AlignConfig",
+        "AlignModel",
+        {"vision_config": EFFICIENTNET, "text_config": _ALIGN_TEXT, "projection_dim": 16},
+        _aligns,
+        "text_model.pooler",
+    ),
     "clip": Case(
         "CLIPConfig",
         "CLIPModel",
