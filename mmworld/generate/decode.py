@@ -13,6 +13,7 @@ from torch import Tensor
 from mmworld.attention import Mask
 from mmworld.errors import out_of_memory
 from mmworld.generate.beam import Beam
+from mmworld.generate.rules import Prefix, ruled, stuck
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.speaker import Speaker, Vocabulary, Writer
 from mmworld.generate.stop import STOP, Stop
@@ -30,7 +31,8 @@ class Generation:
 
     Attributes:
         ids: without <eos>.
-        score: mean log-probability of its ids, <eos> too, before any temperature.
+        score: mean log-probability of its ids, <eos> too, before any rule or temperature; of a beam, after its
+            rules.
     """
 
     text: str
@@ -40,8 +42,9 @@ class Generation:
 
 @dataclass
 class Row:
-    """A text on its way: its ids, <eos> too, and their log-probabilities."""
+    """A text on its way: its ids, <eos> too, and their log-probabilities; and the ids of its prompt."""
 
+    given: Sequence[int] = ()
     ids: list[int] = field(default_factory=list)
     log_p: list[float] = field(default_factory=list)
 
@@ -53,15 +56,25 @@ class Row:
         return Generation((text if kept is None else kept).strip(), ids, score)
 
 
-def steps(model: Speaker, state: KVState, logits: Tensor, pick: Sampler, stop: Stop) -> Iterator[list[Row]]:
+def steps(
+    model: Speaker,
+    state: KVState,
+    logits: Tensor,
+    pick: Sampler,
+    stop: Stop,
+    given: Sequence[Sequence[int]] | None = None,
+) -> Iterator[list[Row]]:
     """Grow one text for each row of `state` and of `logits` [B, V]; yields all of them after each step.
 
-    The state is used up. A finished row leaves the batch and costs nothing more.
+    The state is used up. A finished row leaves the batch and costs nothing more. Arguments and errors as of `decode`.
     """
-    rows = [Row() for _ in range(len(logits))]
+    rows = [Row(ids) for ids in given or [()] * len(logits)]
     growing, choose, tokenizer = list(rows), pick.start(), model.tokenizer
     for step in range(stop.max_tokens):
-        ids = choose(logits)
+        scores = ruled(pick.rules, [Prefix(row.given, row.ids) for row in growing], logits)
+        if pick.rules and bool((scores.amax(-1) == -torch.inf).any()):
+            raise stuck()
+        ids = choose(scores)
         log_p = logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]
         for row, i, p in zip(growing, ids.tolist(), log_p.tolist(), strict=True):
             row.ids.append(i)
@@ -79,13 +92,25 @@ def steps(model: Speaker, state: KVState, logits: Tensor, pick: Sampler, stop: S
 
 @torch.no_grad()
 def decode(
-    model: Speaker, state: KVState, logits: Tensor, sampler: Sampler | Beam = GREEDY, stop: Stop = STOP
+    model: Speaker,
+    state: KVState,
+    logits: Tensor,
+    sampler: Sampler | Beam = GREEDY,
+    stop: Stop = STOP,
+    given: Sequence[Sequence[int]] | None = None,
 ) -> list[Generation]:
-    """One text for each row of `state`, which has read all that comes before; `logits` [B, V] predict the first id."""
+    """One text for each row of `state`, which has read all that comes before; `logits` [B, V] predict the first id.
+
+    Args:
+        given: ids of each row's prompt, for rules that look at it.
+
+    Raises:
+        UsageError: the sampler's rules leave no id to go on with.
+    """
     if isinstance(sampler, Beam):
-        found = sampler.search(model.read, state, logits, model.tokenizer.ends, stop.max_tokens)
-        return [Row(ids, log_p).finish(model.tokenizer, stop) for ids, log_p in found]
-    *_, rows = steps(model, state, logits, sampler, stop)
+        found = sampler.search(model.read, state, logits, model.tokenizer.ends, stop.max_tokens, given)
+        return [Row((), ids, log_p).finish(model.tokenizer, stop) for ids, log_p in found]
+    *_, rows = steps(model, state, logits, sampler, stop, given)
     return [row.finish(model.tokenizer, stop) for row in rows]
 
 
@@ -100,7 +125,7 @@ def complete(
             state = model.init_state()
             yield members, state, model.read(torch.tensor([prompts[i] for i in members]), state)
 
-    return _halved(prompts, lambda some: _decoded(model, begun(some), sampler, stop))
+    return _halved(prompts, lambda some: _decoded(model, begun(some), sampler, stop, some))
 
 
 @torch.no_grad()
@@ -120,7 +145,8 @@ def answer(
         for members in alike([c.shape for c in contexts]):
             yield members, *ask(world, [contexts[i] for i in members], prompt)
 
-    return _halved(contexts, lambda some: _decoded(world, asked(some), sampler, stop))
+    given = world.prompt(prompt)
+    return _halved(contexts, lambda some: _decoded(world, asked(some), sampler, stop, [given] * len(some)))
 
 
 @torch.no_grad()
@@ -145,10 +171,11 @@ def generate_many(
     `batch` items are encoded in one packed pass; those whose blocks have the same sizes then go through the backbone
     side by side, so nothing is padded. A batch that the memory does not hold is tried again in two halves.
     """
-    out: list[Generation] = []
-    for at in range(0, len(items), batch):
-        out += _halved(items[at : at + batch], lambda some: _decoded(world, prefill(world, some), sampler, stop))
-    return out
+
+    def generate(items: Sequence[Item]) -> list[Generation]:
+        return _decoded(world, prefill(world, items), sampler, stop, [i.ids[: i.loss_from] for i in items])
+
+    return [made for at in range(0, len(items), batch) for made in _halved(items[at : at + batch], generate)]
 
 
 def _halved(batch: Sequence[T], generate: Callable[[Sequence[T]], list[Generation]]) -> list[Generation]:
@@ -163,11 +190,13 @@ def _halved(batch: Sequence[T], generate: Callable[[Sequence[T]], list[Generatio
     return generate(batch[:half]) + generate(batch[half:])
 
 
-def _decoded(model: Speaker, groups: Iterable[Group], sampler: Sampler | Beam, stop: Stop) -> list[Generation]:
-    """The texts of all groups, in the order of their members' indices."""
+def _decoded(
+    model: Speaker, groups: Iterable[Group], sampler: Sampler | Beam, stop: Stop, given: Sequence[Sequence[int]]
+) -> list[Generation]:
+    """The texts of all groups, in the order of their members' indices, which are those of what is given, too."""
     out: dict[int, Generation] = {}
     for members, state, logits in groups:
-        out.update(zip(members, decode(model, state, logits, sampler, stop), strict=True))
+        out.update(zip(members, decode(model, state, logits, sampler, stop, [given[i] for i in members]), strict=True))
     return [out[i] for i in sorted(out)]
 
 

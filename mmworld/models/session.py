@@ -187,7 +187,8 @@ class Session:
         """The text of `generate`, piece by piece as it is made."""
         context, logits = ask(self.world, [self.context], prompt)
         ends = self.world.tokenizer.ends
-        grown = (rows[0].ids for rows in steps(self.world, context, logits, sampler, stop))
+        given = [self.world.prompt(prompt)]
+        grown = (rows[0].ids for rows in steps(self.world, context, logits, sampler, stop, given))
         yield from pieces(self.world.tokenizer, ([i for i in ids if i not in ends] for ids in grown))
 
     @torch.no_grad()
