@@ -95,6 +95,14 @@ SYSTEMS = (
         "projection",
         ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"),
     ),
+    System(
+        "LLaVA-OneVision",
+        ("llava_onevision",),
+        "caption, ask",
+        "image, video, text",
+        "projection",
+        ("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-ov-hf"),
+    ),
     System("VideoMAE", ("videomae",), "encode, classify", "video", "", ("MCG-NJU/videomae-base-finetuned-kinetics",)),
     System("ViViT", ("vivit",), "encode", "video", "", ("google/vivit-b-16x2-kinetics400",)),
     System(

@@ -8,15 +8,13 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from mmworld.config import config, pick
 from mmworld.errors import LimitError
-from mmworld.vision.preprocess import resized
+from mmworld.vision.preprocess import resampled, resized
 
 NARROWEST = 200
 """How many times as long as wide a picture is at most."""
-MODES = {2: "bilinear", 3: "bicubic"}
 Pixels = Annotated[int, Field(gt=0, le=1 << 26)]
 Side = Annotated[int, Field(gt=0, le=1 << 10)]
 
@@ -91,7 +89,7 @@ class FilmBudget(PictureBudget):
     max_pixels: Pixels = 28 * 28 * 768
 
     def _resized(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
-        return F.interpolate(frames, size, mode=MODES[self.resample], antialias=True)
+        return resampled(frames, size, self.resample)
 
 
 _BOUNDS = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}

@@ -17,6 +17,7 @@ from mmworld.errors import LimitError
 
 LONGEST = 1 << 14
 Side = Annotated[int, Field(gt=0, le=1 << 14)]
+_KIN = {2: "bilinear", 3: "bicubic"}
 Size = Side | dict[Literal["shortest_edge", "height", "width"], Side]
 
 
@@ -57,11 +58,15 @@ class Preprocess:
             LimitError: it is so narrow that its longer side would come to more than LONGEST pixels.
         """
         if self.do_resize:
-            picture = resized(picture, self._wanted(*picture.shape[1:]), self.resample)
+            picture = self.resized(picture, self._wanted(*picture.shape[-2:]))
         if self.do_center_crop and self.crop_size is not None:
             picture = _cropped(picture, sides(self.crop_size))
         mean, std = (torch.tensor(x)[:, None, None] for x in (self.image_mean, self.image_std))
         return (picture * self.rescale_factor - mean) / std
+
+    def resized(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
+        """The picture in another height and width."""
+        return resized(picture, size, self.resample)
 
     def _wanted(self, height: int, width: int) -> tuple[int, int]:
         """Both sides, or the longer one in the proportion of the picture."""
@@ -76,8 +81,27 @@ class Preprocess:
         return (short, long) if height < width else (long, short)
 
 
+@config
+class Frames(Preprocess):
+    """The same of a film's frames, uint8 [T, 3, H, W] to float32 [T, 3, h, w]: they are resampled as video processors
+    do it, with torch, which rounds otherwise."""
+
+    resample: Literal[2, 3] = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        crop = sides(self.crop_size or 0) if self.do_center_crop else (0, 0)
+        if any(c > s for c, s in zip(crop, sides(self.size), strict=True)):
+            raise ValueError(f"crop_size {self.crop_size} is larger than size {self.size}")
+
+    def resized(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
+        return resampled(picture, size, self.resample)
+
+
 def _as_now(said: dict[str, Any]) -> dict[str, Any]:
-    """Old files give one number for a size, and ConvNext's a share of the picture that is kept (of small ones)."""
+    """Old files give one number for a size, and ConvNext's a share of the picture that is kept (of small ones). What is
+    null is not done."""
+    said = {n: False if value is None and n.startswith("do_") else value for n, value in said.items()}
     size: Any = said.get("size")
     kind = re.split("Image|Feature", str(said.get("image_processor_type", said.get("feature_extractor_type"))))[0]
     if isinstance(size, int) and kind in ("CLIP", "Bit", "VideoMAE", "ConvNext"):
@@ -107,12 +131,17 @@ def resized(picture: Tensor, size: tuple[int, int], resample: int) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
 
+def resampled(frames: Tensor, size: tuple[int, int], resample: int) -> Tensor:
+    """Frames uint8 [T, 3, H, W] of another height and width, by torch's kin of Pillow's resampling 2 or 3."""
+    return F.interpolate(frames, size, mode=_KIN[resample], antialias=True)
+
+
 def _cropped(picture: Tensor, size: tuple[int, int]) -> Tensor:
     """The middle, on black where the picture is smaller."""
-    spare = [have - want for have, want in zip(picture.shape[1:], size, strict=True)]
+    spare = [have - want for have, want in zip(picture.shape[-2:], size, strict=True)]
     if min(spare) < 0:
         top, left = (-(min(s, 0) // 2) for s in spare)
         bottom, right = (-min(s, 0) - at for s, at in zip(spare, (top, left), strict=True))
         picture = F.pad(picture, (left, right, top, bottom))
     top, left = (max(s, 0) // 2 for s in spare)
-    return picture[:, top : top + size[0], left : left + size[1]]
+    return picture[..., top : top + size[0], left : left + size[1]]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mmworld.config import config, pick
 from mmworld.errors import ConfigError
-from mmworld.vision.preprocess import Preprocess, Side, resized, sides
+from mmworld.vision.preprocess import Preprocess, Side, sides
 
 Canvas = tuple[Side, Side]
 """Height and width in pixels."""
@@ -78,8 +78,7 @@ class AnyRes:
     @classmethod
     def read(cls, said: dict[str, Any], where: str) -> AnyRes:
         """What a file says; ConfigError if it lacks a name or means something else, or a canvas is not cut evenly."""
-        given = {name: value for name, value in said.items() if value is not None}
-        made = cls(pick(_Said, given, where=where).image_grid_pinpoints, Preprocess.read(given, where))
+        made = cls(pick(_Said, said, where=where).image_grid_pinpoints, Preprocess.read(said, where))
         for height, width in made.canvases:
             if height % made.side or width % made.side or height * width > MAX_TILES * made.side**2:
                 raise ConfigError(
@@ -96,9 +95,19 @@ class AnyRes:
     def __call__(self, picture: Tensor) -> Tiled:
         """A picture uint8 [3, H, W] in tiles."""
         size = int(picture.shape[1]), int(picture.shape[2])
-        whole = resized(picture, sides(self.each.size), self.each.resample)
+        whole = self.each.resized(picture, sides(self.each.size))
         tiles = _cut(self._laid(picture, canvas(size, self.canvases)), self.side)
         return Tiled(torch.stack([self.each(tile) for tile in (whole, *tiles)]), size)
+
+    def whole(self, picture: Tensor) -> Tiled:
+        """A picture uint8 [3, H, W] without tiles, in a square of the mean colour."""
+        height, width = picture.shape[1:]
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        square = torch.tensor([int(255 * x) for x in self.each.image_mean], dtype=torch.uint8)[:, None, None]
+        square = square.repeat(1, side, side)
+        square[:, top : top + height, left : left + width] = picture
+        return Tiled(self.each(square)[None], (height, width))
 
     def _laid(self, picture: Tensor, on: Canvas) -> Tensor:
         """The picture as large as fits, in the middle of a black canvas."""
@@ -110,7 +119,7 @@ class AnyRes:
             size = on[0], min(math.ceil(width * down), on[1])
         top, left = ((want - have) // 2 for want, have in zip(on, size, strict=True))
         free = left, on[1] - size[1] - left, top, on[0] - size[0] - top
-        return F.pad(resized(picture, size, self.each.resample), free)
+        return F.pad(self.each.resized(picture, size), free)
 
 
 def _cut(picture: Tensor, side: int) -> Tensor:

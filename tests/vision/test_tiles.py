@@ -47,6 +47,19 @@ def test_any_picture_is_cut_as_the_reference_does(
     assert float((got.pixels - want.pixel_values[0]).abs().max()) <= LIMIT
 
 
+@given(height=st.integers(1, 40), width=st.integers(1, 40))
+def test_a_picture_among_others_is_prepared_whole(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int
+) -> None:
+    folder, theirs = tmp_path_factory.getbasetemp() / "whole", processor("LlavaOnevision", image_mean=[0.2, 0.5, 0.7])
+    theirs.save_pretrained(folder)
+    picture = np.random.default_rng(height * 100 + width).integers(0, 256, (height, width, 3), np.uint8)
+    got = read(folder)["image"].whole(torch.from_numpy(picture).permute(2, 0, 1))
+    want = theirs([[picture, picture]], input_data_format="channels_last", return_tensors="pt").pixel_values[1]
+    assert got.pixels.shape == want.shape
+    assert float((got.pixels - want).abs().max()) <= LIMIT
+
+
 SQUARE = {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}}
 
 

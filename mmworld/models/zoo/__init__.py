@@ -36,6 +36,7 @@ FAMILIES = Registry(
         "llava": "mmworld.models.zoo.llava:LLaVA",
         "llava_next": "mmworld.models.zoo.llava_next:LLaVANext",
         "llava_next_video": "mmworld.models.zoo.llava_next:LLaVANextVideo",
+        "llava_onevision": "mmworld.models.zoo.llava_onevision:LLaVAOneVision",
         "mistral": "mmworld.text.llama:Llama",
         "opt": "mmworld.text.opt:OPT",
         "pointllm": "mmworld.models.zoo.pointllm:PointLLM",

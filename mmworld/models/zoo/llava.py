@@ -71,6 +71,10 @@ class Projected(nn.Module):
         x = self.vision(pixels, self.vision.config.num_hidden_layers + 1 + c.vision_feature_layer)
         return x[:, 1:] if c.vision_feature_select_strategy == "default" else x
 
+    def see_each(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures [B, C, H, W] to tokens of the language model [B, N, D]."""
+        return self.projector(self.features(pixels))
+
     def placed(self, ids: Tensor, seen: Mapping[int, Sequence[Tensor]]) -> Tensor:
         """Ids [B, T], in the places of some of which tokens [N, D] are seen one after the other, to [B, T, D].
 
@@ -130,12 +134,8 @@ class LLaVA(Projected):
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__(source, LlavaConfig)
 
-    def see(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures [B, C, H, W] to tokens of the language model [B, N, D]."""
-        return self.projector(self.features(pixels))
-
     def _seen(self, pixels: Tensor | None) -> dict[int, list[Tensor]]:
-        return {self.config.image_token_index: [] if pixels is None else list(self.see(pixels))}
+        return {self.config.image_token_index: [] if pixels is None else list(self.see_each(pixels))}
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Read a conversation, see `mmworld.models.message.Assistant.begin`."""

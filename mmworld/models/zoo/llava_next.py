@@ -76,7 +76,7 @@ class LLaVANext(Projected):
         """Pictures to tokens of the language model, of each [N, D]."""
         if not pictures:
             return []
-        x = self.projector(self.features(like(self, torch.cat([p.pixels for p in pictures]))))
+        x = self.see_each(like(self, torch.cat([p.pixels for p in pictures])))
         parts = x.split([len(p.pixels) for p in pictures])
         return [self._arranged(part, p.size) for part, p in zip(parts, pictures, strict=True)]
 
@@ -107,7 +107,10 @@ class LLaVANext(Projected):
 
     def prepared(self, messages: Sequence[Message]) -> list[Seen]:
         """What the messages show."""
-        return [processor(self, "image")(x) for chunk in shown(messages, "image") for x in chunk.data]
+        return [*self._prepared([x for chunk in shown(messages, "image") for x in chunk.data])]
+
+    def _prepared(self, pictures: Sequence[Tensor]) -> list[Tiled]:
+        return [processor(self, "image")(x) for x in pictures]
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Read a conversation, see `mmworld.models.message.Assistant.begin`."""

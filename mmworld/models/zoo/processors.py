@@ -9,7 +9,7 @@ from typing import Any
 from mmworld.registry import Registry
 from mmworld.weights.shards import read_json
 
-FILES = "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"
+FILES = "video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json"
 PARTS = {"image_processor": "image", "video_processor": "video", "feature_extractor": "audio"}
 """Of a processor_config.json: what is said there of each modality."""
 PICTURES = ("Bit", "Blip", "CLIP", "ConvNext", "Siglip", "ViT", "VideoMAE")
@@ -21,8 +21,8 @@ PROCESSORS = Registry(
         "Whisper": "mmworld.modalities.audio.preprocess:WhisperFeatures",
         "Qwen2VLImage": "mmworld.vision.budget:PictureBudget",
         "Qwen2VLVideo": "mmworld.vision.budget:FilmBudget",
-        "LlavaNextImage": "mmworld.vision.tiles:AnyRes",
-        "LlavaOnevisionImage": "mmworld.vision.tiles:AnyRes",
+        **{f"{name}Image": "mmworld.vision.tiles:AnyRes" for name in ("LlavaNext", "LlavaOnevision")},
+        **{f"{name}Video": "mmworld.vision.preprocess:Frames" for name in ("LlavaNextVideo", "LlavaOnevision")},
     },
 )
 """By the type that a file names, without its ending; each has `read(said, where)`. Another type may ask for something
@@ -50,11 +50,14 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def _named(said: dict[str, Any]) -> list[tuple[str, str]]:
-    """Modalities and types. Old files call a picture's processor a feature extractor, without saying of what."""
+    """Modalities and types. Old files call a picture's processor a feature extractor, without saying of what; a film's
+    one of images, or nothing, where it does with frames what is done with pictures."""
     out = []
     for part, modality in PARTS.items():
         if (match := _TYPE.fullmatch(str(said.get(f"{part}_type")))) is not None:
             name = match[1]
             old = modality == "audio" and f"{name}Image" in PROCESSORS
-            out.append(("image", f"{name}Image") if old else (modality, name))
-    return out
+            film = modality == "image" and name.endswith("Video")
+            out.append(("image", f"{name}Image") if old else ("video" if film else modality, name))
+    alike = said.get("processor_class") == "LlavaNextVideoProcessor" and "size" in said
+    return [*out, ("video", "LlavaNextVideoVideo")] if alike else out

@@ -13,16 +13,22 @@ from mmworld.models.zoo.parity.case import Case, Pairs, ids, noise
 from mmworld.models.zoo.parity.joint import SEEN, TOLD
 from mmworld.vision.tiles import Tiled, canvas
 
-SIDE, IMAGE, VIDEO = 8, 49, 48
-CANVASES = [[8, 16], [16, 8], [16, 16], [24, 8], [8, 8]]
+IMAGE, VIDEO = 49, 48
+CANVASES = [[12, 24], [24, 12], [24, 24], [36, 12], [12, 12]]
+SIDE = 12
 SIZES = (5, 30), (19, 20), (50, 11), (9, 9)
 """Of pictures, height and width: each on a canvas of its own."""
 
 
-def tiled(*size: int) -> Tiled:
+def tiled(height: int, width: int) -> Tiled:
     """A picture of noise."""
-    height, width = canvas((size[0], size[1]), [(h, w) for h, w in CANVASES])
-    return Tiled(noise(1 + height * width // SIDE**2, 3, SIDE, SIDE) * size[0] / 20, (size[0], size[1]))
+    rows, columns = (n // SIDE for n in canvas((height, width), [(h, w) for h, w in CANVASES]))
+    return Tiled(noise(1 + rows * columns, 3, SIDE, SIDE) * height / 20, (height, width))
+
+
+def whole(height: int, width: int) -> Tiled:
+    """One without tiles."""
+    return Tiled(tiled(height, width).pixels[:1], (height, width))
 
 
 def said(seen: Sequence[tuple[int, int]]) -> Tensor:
@@ -56,17 +62,34 @@ def _looks(ours: Any, theirs: Any) -> Pairs:
     yield ours(text, [*pictures, *films]), theirs(text, **given(pictures, films)).logits
 
 
+def _looks_and_watches(ours: Any, theirs: Any) -> Pairs:
+    yield from _looks(ours, theirs)
+    pictures = [whole(*size) for size in SIZES]
+    text, several = shows(ours, pictures), torch.tensor([len(pictures)])
+    yield ours(text, pictures), theirs(text, **given(pictures), batch_num_images=several).logits
+
+
 NEXT: dict[str, Any] = {
-    "vision_config": {**SEEN, "model_type": "clip_vision_model"},
+    "vision_config": {**SEEN, "model_type": "clip_vision_model", "image_size": SIDE},
     "text_config": {**TOLD, "model_type": "mistral"},
     "image_token_index": IMAGE,
     "image_grid_pinpoints": CANVASES,
 }
 _FILMS: dict[str, Any] = {**NEXT, "text_config": {**TOLD, "model_type": "llama"}, "video_token_index": VIDEO}
+_ONE: dict[str, Any] = {
+    **_FILMS,
+    "vision_config": {**NEXT["vision_config"], "model_type": "siglip_vision_model", "vision_use_head": False},
+    "text_config": {**TOLD, "model_type": "qwen2"},
+}
 
 
 def _films(**changes: Any) -> Case:
     return Case("LlavaNextVideoConfig", "LlavaNextVideoForConditionalGeneration", {**_FILMS, **changes}, _looks)
+
+
+def _one(**changes: Any) -> Case:
+    sizes = {**_ONE, **changes}
+    return Case("LlavaOnevisionConfig", "LlavaOnevisionForConditionalGeneration", sizes, _looks_and_watches)
 
 
 CASES = {
@@ -74,4 +97,7 @@ CASES = {
     "llava_next_video": _films(),
     "llava_next_video, conv": _films(spatial_pool_mode="conv"),
     "llava_next_video, max": _films(spatial_pool_mode="max", vision_config={**NEXT["vision_config"], "patch_size": 2}),
+    "llava_onevision": _one(),
+    "llava_onevision, shrunk": _one(vision_aspect_ratio="anyres_max_1"),
+    "llava_onevision, tied": _one(text_config={**_ONE["text_config"], "tie_word_embeddings": True}),
 }
