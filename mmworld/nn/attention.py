@@ -87,25 +87,35 @@ class CrossAttention(nn.Module):
         c: sizes.
         context_dim: width of the context; None is that of the tokens.
         scale: of the logits; None is head_dim ** -0.5.
+        q_norm, k_norm: applied to each head's query and key.
     """
 
-    def __init__(self, c: TransformerConfig, *, context_dim: int | None = None, scale: float | None = None) -> None:
+    def __init__(
+        self,
+        c: TransformerConfig,
+        *,
+        context_dim: int | None = None,
+        scale: float | None = None,
+        q_norm: nn.Module | None = None,
+        k_norm: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.head_dim, n_heads, n_kv_heads = head_sizes(c)
         self.q = nn.Linear(c.dim, n_heads * self.head_dim, bias=qkv_bias(c))
         self.kv = nn.Linear(context_dim or c.dim, 2 * n_kv_heads * self.head_dim, bias=qkv_bias(c))
         self.out = nn.Linear(n_heads * self.head_dim, c.dim, bias=c.bias)
-        self.scale = scale
+        self.q_norm, self.k_norm, self.scale = q_norm or nn.Identity(), k_norm or nn.Identity(), scale
 
     def forward(self, x: Tensor, run: Pass, layer: int) -> Tensor:
         """x [B, T, D] to [B, T, D]; ValueError if there is no context, given or held."""
-        q = self.q(x).unflatten(-1, (-1, self.head_dim))
+        q = self.q_norm(self.q(x).unflatten(-1, (-1, self.head_dim)))
         k, v = self._context(run, layer)
         return self.out(attention(q, k, v, run.context_mask, scale=self.scale).flatten(2))
 
     def _context(self, run: Pass, layer: int) -> tuple[Tensor, Tensor]:
         if run.context is not None:
             k, v = self.kv(run.context).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)
+            k = self.k_norm(k)
             if run.state is not None:
                 run.state.context[layer] = k, v
             return k, v

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from mmworld.attention import CAUSAL, Mask
+from mmworld.attention import CAUSAL, FULL, Mask
 from mmworld.config import config, pick
 from mmworld.nn.attention import Attention
 from mmworld.nn.layer import Layer, TransformerConfig
@@ -100,10 +100,17 @@ class Llama(Decoder):
         state: KVState | None = None,
         lengths: tuple[int, ...] | None = None,
         places: Tensor | None = None,
+        context: Tensor | None = None,
+        context_mask: Mask = FULL,
     ) -> Tensor:
-        """As `Decoder.hidden`; `places` [A, T] are positions on the axes of `mrope_section`, None counts on."""
+        """As `Decoder.hidden`.
+
+        Args:
+            places: positions [A, T] on the axes of `mrope_section`; None counts on.
+            context: what layers that look at one look at, as `context_mask` says (`mmworld.fusion.gated`).
+        """
         mask = CAUSAL if state is not None else Mask("causal", window=self.config.window, lengths=lengths)
-        return self.backbone(x, mask, state, places=places)
+        return self.backbone(x, mask, state, context, context_mask, places=places)
 
     @property
     def keymap(self) -> KeyMap:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from mmworld.attention import CAUSAL, Mask
+from mmworld.attention import CAUSAL, FULL, Mask
 from mmworld.config import config, pick
 from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.position import Learned, positions
@@ -76,10 +76,17 @@ class OPT(Decoder):
         self.place = Learned(self.config.max_position_embeddings + FIRST, c.dim)
         self.backbone, self.head = Transformer(c), None
 
-    def hidden(self, x: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
+    def hidden(
+        self,
+        x: Tensor,
+        state: KVState | None = None,
+        lengths: tuple[int, ...] | None = None,
+        context: Tensor | None = None,
+        context_mask: Mask = FULL,
+    ) -> Tensor:
         mask = Mask("causal", lengths=lengths)
         at = positions(mask, x.shape[1], x.device) + FIRST + (len(state) if state is not None else 0)
-        return self.backbone(x + self.place(at), mask if state is None else CAUSAL, state)
+        return self.backbone(x + self.place(at), mask if state is None else CAUSAL, state, context, context_mask)
 
     @property
     def keymap(self) -> KeyMap:

@@ -81,10 +81,14 @@ class KeyMap:
 
     def within(self, ours: str, theirs: str) -> KeyMap:
         """The map of a part that has these prefixes in the whole."""
-        table = {f"{ours}{name}": _over(place, lambda n: f"{theirs}{n}") for name, place in self.table.items()}
-        aliases = {f"{theirs}{other}": f"{theirs}{root}" for other, root in self.aliases.items()}
-        fresh = tuple(f"{ours}{n}" for n in self.fresh)
-        return KeyMap(table, tuple(f"{theirs}{n}" for n in self.unused), fresh, aliases, self.endings)
+        return self.moved(lambda n: f"{ours}{n}", lambda n: f"{theirs}{n}")
+
+    def moved(self, ours: Callable[[str], str], theirs: Callable[[str], str]) -> KeyMap:
+        """The map with the names of either side changed."""
+        table = {ours(name): _over(place, theirs) for name, place in self.table.items()}
+        aliases = {theirs(other): theirs(root) for other, root in self.aliases.items()}
+        fresh = tuple(ours(n) for n in self.fresh)
+        return KeyMap(table, tuple(theirs(n) for n in self.unused), fresh, aliases, self.endings)
 
     def __or__(self, other: KeyMap) -> KeyMap:
         """The map of a whole that has the parts of both."""

@@ -32,6 +32,7 @@ FAMILIES = Registry(
         "dinov2_with_registers": "mmworld.vision.dinov2:DINOv2",
         "efficientnet": "mmworld.vision.efficientnet:EfficientNet",
         "gpt2": "mmworld.text.gpt2:GPT2",
+        "idefics": "mmworld.models.zoo.idefics:Idefics",
         "llama": "mmworld.text.llama:Llama",
         "llava": "mmworld.models.zoo.llava:LLaVA",
         "llava_next": "mmworld.models.zoo.llava_next:LLaVANext",

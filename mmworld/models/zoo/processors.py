@@ -12,7 +12,7 @@ from mmworld.weights.shards import read_json
 FILES = "video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json"
 PARTS = {"image_processor": "image", "video_processor": "video", "feature_extractor": "audio"}
 """Of a processor_config.json: what is said there of each modality."""
-PICTURES = ("Bit", "Blip", "CLIP", "ConvNext", "Siglip", "ViT", "VideoMAE")
+PICTURES = ("Bit", "Blip", "CLIP", "ConvNext", "Idefics", "Siglip", "ViT", "VideoMAE")
 PROCESSORS = Registry(
     "processor",
     {

@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmworld.models.zoo.parity.case import Pairs
-from mmworld.models.zoo.parity.equations import pointbert, pointllm, pointnet2, show_and_tell
+from mmworld.models.zoo.parity.equations import flamingo, pointbert, pointllm, pointnet2, show_and_tell
 
 EQUATIONS: dict[str, Callable[[], Pairs]] = {
+    "Flamingo": flamingo.compare,
     "Point-BERT": pointbert.compare,
     "PointLLM": pointllm.compare,
     "PointNet++": pointnet2.compare,
