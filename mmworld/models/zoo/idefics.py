@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from mmworld.config import config, pick
 from mmworld.fusion import gated
 from mmworld.fusion.resampler import Resampler
-from mmworld.models.message import Message, Takes
+from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import pictures, read, row, vocabulary
 from mmworld.nn.attention import CrossAttention
 from mmworld.nn.layer import Layer, TransformerConfig
 from mmworld.nn.state import KVState
 from mmworld.text.llama import Llama
+from mmworld.types import Takes
 from mmworld.vision.clip import ClipVision
 from mmworld.weights.keymap import Fuse, KeyMap, Leading, Place
 from mmworld.weights.sizes import Depth, Width
