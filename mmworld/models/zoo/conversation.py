@@ -14,7 +14,7 @@ from mmworld.nn.state import KVState
 from mmworld.text.chat import Chat
 from mmworld.text.decoder import Decoder
 from mmworld.text.pretrained import Pretrained
-from mmworld.types import Chunk
+from mmworld.types import Chunk, Takes
 
 DESCRIBE = {
     "image": "Describe the image in one sentence.",
@@ -72,8 +72,9 @@ def read(model: Any, messages: Sequence[Message], template: str = "") -> list[in
         template: of a checkpoint whose files bring none; "" if there is no common one.
 
     Raises:
-        UsageError: there is no vocabulary or template, or the template does not take the conversation.
+        UsageError: there is no vocabulary or template, or the template or the model does not take the conversation.
     """
+    _check(shown(messages, *DESCRIBE), getattr(model, "takes", Takes(())))
     tokenizer = vocabulary(model)
     chat = tokenizer.chat or (Chat(template, tokenizer.tokens) if template else None)
     if chat is None:
@@ -101,8 +102,6 @@ def spread(ids: Sequence[int], place: int, counts: Sequence[int]) -> list[int]:
 
 def start(model: Decoder, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
     """A conversation in words alone, as the beginning of what a language model writes."""
-    if seen := shown(messages, *DESCRIBE):
-        raise UsageError(f"a language model, which takes words alone, not {seen[0].modality}")
     return model.start(model.embed(row(model, read(model, messages))))
 
 
@@ -114,6 +113,12 @@ def row(model: nn.Module, ids: Sequence[int]) -> Tensor:
 def words(message: Message) -> str:
     """What a message says in words."""
     return " ".join(p.strip() for p in message.parts if isinstance(p, str) and p.strip())
+
+
+def _check(seen: Sequence[Chunk], takes: Takes) -> None:
+    """A template may well leave out what it does not know."""
+    if other := [c.modality for c in seen if c.modality not in takes.senses]:
+        raise UsageError(f"this model takes {', '.join(takes.senses) or 'words alone'}, not {other[0]}")
 
 
 def _split(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from mmworld.config import config, pick
 from mmworld.fusion.places import Grid, places
 from mmworld.fusion.projection import Merger, put
+from mmworld.models.message import Message
+from mmworld.models.zoo.conversation import like, processor, read, row, shown, spread
 from mmworld.nn.layer import make_norm
 from mmworld.nn.state import KVState
 from mmworld.text.llama import Llama
+from mmworld.types import Chunk, Takes
+from mmworld.vision.budget import FilmBudget
 from mmworld.vision.qwen import Qwen2VisionConfig, Qwen25VisionConfig, QwenVision
 from mmworld.weights.keymap import KeyMap
 
@@ -58,6 +62,9 @@ class QwenVL(nn.Module):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
+    takes: ClassVar[Takes] = Takes(("image", "video"), frames=32)
+    processors: Mapping[str, Any]
+
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
         self.source, c = dict(source), pick(QwenVLConfig, source, where="config.json")
@@ -82,6 +89,26 @@ class QwenVL(nn.Module):
         merge = self.vision.boxes.merge
         step = 1.0 if film.seconds is None else self.vision.config.step(film.seconds)
         return Grid(time, height // merge, width // merge, step, film.first, film.last)
+
+    def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
+        """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
+        state = self.init_state()
+        return state, self.language.logits(self._hidden(*self.conversation(messages), state, None)[:, -1])
+
+    def conversation(self, messages: Sequence[Message]) -> tuple[Tensor, list[Film]]:
+        """A conversation as ids [1, T], and what it shows; raises as `begin` does."""
+        films, ids = [self._film(c) for c in shown(messages, "image", "video")], read(self, messages)
+        for place, still in ((self.config.image_token_id, True), (self.config.video_token_id, False)):
+            ids = spread(ids, place, [self.grid(f).n for f in films if (f.seconds is None) is still])
+        return row(self, ids), films
+
+    def _film(self, chunk: Chunk) -> Film:
+        if chunk.modality == "image":
+            return Film(like(self, processor(self, "image")(chunk.data)))
+        # An old folder says of pictures what holds for films, too.
+        prepare = self.processors.get("video") or FilmBudget(**asdict(processor(self, "image")))
+        seconds = self.vision.boxes.time * (chunk.end - chunk.start) / len(chunk.data)
+        return Film(like(self, prepare(chunk.data)), seconds)
 
     def init_state(self) -> KVState:
         return self.language.init_state()
