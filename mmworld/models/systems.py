@@ -106,6 +106,14 @@ SYSTEMS = (
     System("Flamingo", (), "caption, ask", "image, video, text", "gated cross", ()),
     System("IDEFICS", ("idefics",), "caption, ask", "image, text", "gated cross", ("HuggingFaceM4/idefics-9b",)),
     System("VideoMAE", ("videomae",), "encode, classify", "video", "", ("MCG-NJU/videomae-base-finetuned-kinetics",)),
+    System(
+        "TimeSformer",
+        ("timesformer",),
+        "encode, classify",
+        "video",
+        "",
+        ("facebook/timesformer-base-finetuned-k400",),
+    ),
     System("ViViT", ("vivit",), "encode", "video", "", ("google/vivit-b-16x2-kinetics400",)),
     System(
         "AST",

@@ -49,6 +49,7 @@ FAMILIES = Registry(
         "siglip": "mmworld.models.zoo.clip:SigLIP",
         "siglip_vision_model": "mmworld.vision.clip:SiglipVision",
         "t5": "mmworld.text.t5:T5",
+        "timesformer": "mmworld.modalities.video.timesformer:TimeSformer",
         "videomae": "mmworld.modalities.video.tubelets:VideoMAE",
         "visual_bert": "mmworld.models.zoo.visualbert:VisualBERT",
         "vit": "mmworld.vision.vit:ViT",
