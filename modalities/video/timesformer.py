@@ -110,12 +110,7 @@ class TimeSformer(nn.Module):
         if frames.shape[1:] != wanted:
             raise ValueError(f"frames {list(frames.shape[1:])}, the model has learned {list(wanted)}")
         x = self.patches(frames.flatten(0, 1))
-        return self.backbone(x if self.times is None else self._dated(x.unflatten(0, frames.shape[:2])))
-
-    def _dated(self, x: Tensor) -> Tensor:
-        """Each frame's tokens [B, T, 1 + P, D] as the film's."""
-        patches = x[:, :, 1:].transpose(1, 2) + self.times
-        return torch.cat((x[:, 0, :1], patches.flatten(1, 2)), dim=1)
+        return self.backbone(x if self.times is None else _dated(x.unflatten(0, frames.shape[:2]), self.times))
 
     def pool(self, x: Tensor) -> Tensor:
         """Tokens [B, N, D] to what stands for each film, or each frame, [B, D], or to the scores of its classes
@@ -136,6 +131,12 @@ class TimeSformer(nn.Module):
             "head.*": "classifier.*",
         }
         return KeyMap(table | _divided(ours, at) if self.divided else table)
+
+
+def _dated(x: Tensor, times: Tensor) -> Tensor:
+    """Each frame's tokens [B, T, 1 + P, D] as the film's, each at its time."""
+    patches = x[:, :, 1:].transpose(1, 2) + times
+    return torch.cat((x[:, 0, :1], patches.flatten(1, 2)), dim=1)
 
 
 def _divided(ours: str, at: str) -> dict[str, Place]:

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from mmworld.attention import Mask
 from mmworld.config import config, pick
 from mmworld.errors import ConfigError
+from mmworld.fusion.late import Late
 from mmworld.nn.transformer import Transformer
 from mmworld.text.bert import BertConfig, Embeddings, names
 from mmworld.text.packing import pack
+from mmworld.types import Takes
 from mmworld.vision.efficientnet import EfficientNet
 from mmworld.weights.keymap import KeyMap
 from mmworld.weights.sizes import Depth, Width
@@ -42,7 +44,7 @@ class AlignTextConfig(BertConfig):
     intermediate_size: Width = 3072
 
 
-class ALIGN(nn.Module):
+class ALIGN(Late):
     """A picture and a text fit as well as their directions agree; a picture's is that of its last map, as it is.
 
     Args:
@@ -51,6 +53,8 @@ class ALIGN(nn.Module):
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
+
+    takes = Takes(("image",))
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
@@ -78,9 +82,8 @@ class ALIGN(nn.Module):
         starts = torch.tensor((0, *lengths[:-1])).cumsum(0)
         return F.normalize(self.text_project(self.backbone(self.embeddings(row, mask), mask)[0, starts]), dim=-1)
 
-    def forward(self, pixels: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """How well each text fits each picture [pictures, texts]; the softmax over either says which fits best."""
-        return self.embed(pixels) @ self.embed_texts(texts).T / self.temperature
+    def compare(self, seen: Tensor, told: Tensor) -> Tensor:
+        return seen @ told.T / self.temperature
 
     @property
     def keymap(self) -> KeyMap:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from mmworld.config import config, pick
 from mmworld.fusion.late import Late
 from mmworld.text.clip import ClipTextConfig, SiglipTextConfig, TextTower
+from mmworld.text.packing import pack
 from mmworld.types import Takes
 from mmworld.vision.clip import ClipVision, SiglipVision
 from mmworld.weights.keymap import KeyMap
@@ -61,10 +61,7 @@ class CLIP(Late):
         Raises:
             ValueError: a text is empty, or longer than the places that were learned.
         """
-        lengths = tuple(map(len, texts))
-        if not all(lengths):
-            raise ValueError("a text without ids has no direction")
-        row = torch.tensor([list(chain.from_iterable(texts))], device=self.scale.device)
+        row, lengths = pack(texts, self.scale.device)
         ends = torch.tensor(lengths).cumsum(0) - 1
         return F.normalize(self.text_project(self.text(row, lengths)[0, ends]), dim=-1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,20 +25,22 @@ def _reads_regions(ours: Any, theirs: Any) -> Pairs:
 CLIP_TEXTS = ((48, 7, 30, 49), (48, 49), (48, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 49))
 
 
-def _matches(ours: Any, theirs: Any) -> Pairs:
-    padded = torch.tensor([[*t, *[1] * (12 - len(t))] for t in CLIP_TEXTS])
-    told = theirs(input_ids=padded, pixel_values=noise(2, 3, 16, 16))
-    yield ours.embed(noise(2, 3, 16, 16)), told.image_embeds
-    yield ours.embed_texts(CLIP_TEXTS), told.text_embeds
-    yield ours(noise(2, 3, 16, 16), CLIP_TEXTS), told.logits_per_image
+def matches(*, masked: bool = False) -> Callable[[Any, Any], Pairs]:
+    """Of pictures and texts.
 
+    Args:
+        masked: whether theirs is told where a text ends.
+    """
 
-def _aligns(ours: Any, theirs: Any) -> Pairs:
-    padded = torch.tensor([[*t, *[0] * (12 - len(t))] for t in CLIP_TEXTS])
-    told = theirs(input_ids=padded, attention_mask=(padded > 0).long(), pixel_values=noise(2, 3, 16, 16))
-    yield ours.embed(noise(2, 3, 16, 16)), told.image_embeds
-    yield ours.embed_texts(CLIP_TEXTS), told.text_embeds
-    yield ours(noise(2, 3, 16, 16), CLIP_TEXTS), told.logits_per_image
+    def compare(ours: Any, theirs: Any) -> Pairs:
+        padded = torch.tensor([[*t, *[1] * (12 - len(t))] for t in CLIP_TEXTS])
+        mask = {"attention_mask": (padded != 1).long()} if masked else {}
+        told = theirs(input_ids=padded, pixel_values=noise(2, 3, 16, 16), **mask)
+        yield ours.embed(noise(2, 3, 16, 16)), told.image_embeds
+        yield ours.embed_texts(CLIP_TEXTS), told.text_embeds
+        yield ours(noise(2, 3, 16, 16), CLIP_TEXTS), told.logits_per_image
+
+    return compare
 
 
 def asked(pictures: int, tokens: int, place: int = 49) -> Tensor:
@@ -105,20 +108,20 @@ LATE = {
         "AlignConfig",
         "AlignModel",
         {"vision_config": EFFICIENTNET, "text_config": _ALIGN_TEXT, "projection_dim": 16},
-        _aligns,
+        matches(masked=True),
         "text_model.pooler",
     ),
     "clip": Case(
         "CLIPConfig",
         "CLIPModel",
         {"vision_config": VIT, "text_config": _CLIP_TEXT, "projection_dim": 20},
-        _matches,
+        matches(),
     ),
     "siglip": Case(
         "SiglipConfig",
         "SiglipModel",
         {"vision_config": VIT, "text_config": {**_CLIP_TEXT, "projection_size": 32}},
-        _matches,
+        matches(),
     ),
 }
 EARLY = {
