@@ -127,4 +127,20 @@ SYSTEMS = (
     System("Point-BERT", (), "encode, classify, pre-train", "points", "", ()),
     System("PointLLM", ("pointllm",), "caption, ask", "points, text", "projection", ()),
     System("PointNet++", (), "encode, classify, segment", "points", "", ()),
+    System(
+        "SpeechT5",
+        ("speecht5",),
+        "transcribe, speak",
+        "audio, text",
+        "cross",
+        ("microsoft/speecht5_asr", "microsoft/speecht5_tts", "microsoft/speecht5_vc"),
+    ),
+    System(
+        "HiFi-GAN",
+        ("hifigan", "speecht5_hifigan"),
+        "sound of a spectrogram",
+        "audio",
+        "",
+        ("microsoft/speecht5_hifigan",),
+    ),
 )

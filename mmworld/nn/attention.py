@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ class Pass:
         mask: of tokens to tokens, held ones included.
         turn: rotation of the new tokens, or of all keys, whose last are the new tokens.
         turns_held: whether keys are held before rotation.
-        bias: of the logits, broadcastable to [B, H, Tq, Tk].
+        bias: of the logits, broadcastable to [B, H, Tq, Tk], or what makes them of the scaled queries [B, Tq, H, D].
         state: where keys and values are remembered.
         context: [B, M, C] for cross-attention; None is the one that the state holds.
         context_mask: of tokens to context.
@@ -33,7 +34,7 @@ class Pass:
     mask: Mask = FULL
     turn: Turn | None = None
     turns_held: bool = False
-    bias: Tensor | None = None
+    bias: Tensor | Callable[[Tensor], Tensor] | None = None
     state: KVState | None = None
     context: Tensor | None = None
     context_mask: Mask = FULL
@@ -77,7 +78,9 @@ class Attention(nn.Module):
             k, v = run.state.update(layer, k, v)
         if run.turn is not None and run.turns_held:
             k = run.turn(k)
-        return self.out(attention(q, k, v, run.mask, bias=run.bias, scale=self.scale).flatten(2))
+        scale = self.head_dim**-0.5 if self.scale is None else self.scale
+        bias = run.bias(q * scale) if callable(run.bias) else run.bias
+        return self.out(attention(q, k, v, run.mask, bias=bias, scale=scale).flatten(2))
 
 
 class CrossAttention(nn.Module):

@@ -111,6 +111,37 @@ class RelativeBias(nn.Module):
         return torch.where(distance < exact, distance, (exact + growth * (n - exact)).long().clamp_max(n - 1))
 
 
+class ByQuery(NamedTuple):
+    """Logits of keys at distances, which each query makes itself: a table [R, D] and its rows int64 [Tq, Tk]."""
+
+    table: Tensor
+    rows: Tensor
+
+    def __call__(self, q: Tensor) -> Tensor:
+        """Queries [B, Tq, H, D] to logits [B, H, Tq, Tk]."""
+        each = (q @ self.table.mT).transpose(1, 2)
+        return each.gather(-1, self.rows.expand(*each.shape[:2], -1, -1))
+
+
+class RelativeKeys(nn.Module):
+    """A learned key for each distance, which a query looks at as at the key there (Shaw et al. 2018, section 3.2).
+
+    Args:
+        head_dim: width D of a head.
+        longest: keys from so many tokens ahead on share one, keys from `longest - 1` behind on another.
+    """
+
+    def __init__(self, head_dim: int, longest: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(2 * longest, head_dim)
+        self.longest = longest
+
+    def forward(self, queries: Tensor, keys: Tensor) -> ByQuery:
+        """What makes the logits of queries at positions [Tq] for keys at [Tk]."""
+        back = queries[:, None] - keys[None, :]
+        return ByQuery(self.table.weight, back.clamp(-self.longest, self.longest - 1) + self.longest)
+
+
 class Learned(nn.Module):
     """A learned vector for each position (GPT-2, BERT, ViT).
 

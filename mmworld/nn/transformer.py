@@ -23,7 +23,8 @@ class Transformer(nn.Module):
     Args:
         c: sizes.
         position: makes the rotation of positions (`Rotary`).
-        bias: makes logits of the positions of queries and keys, for all layers (`RelativeBias`).
+        bias: makes logits of the positions of queries and keys, for all layers (`RelativeBias`), or what makes them of
+            the queries (`RelativeKeys`).
         layer: makes the layer of that index, in place of `Layer(c)`.
         last: follows the last layer, in place of the norm that "pre" asks for there.
     """

@@ -47,10 +47,13 @@ def _corners(n_mels: int, low: float, high: float, scale: Scale) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def mel_filters(n_fft: int, rate: int, n_mels: int, scale: Scale = "htk") -> Tensor:
-    """Triangular filters over Hz [n_fft // 2 + 1, n_mels]; those of the "slaney" scale have equal area."""
+def mel_filters(
+    n_fft: int, rate: int, n_mels: int, scale: Scale = "htk", low: float = 0.0, high: float | None = None
+) -> Tensor:
+    """Triangular filters from `low` to `high` Hz [n_fft // 2 + 1, n_mels], None being half the rate; those of the
+    "slaney" scale have equal area."""
     hz = torch.linspace(0, rate / 2, n_fft // 2 + 1, dtype=torch.float64)
-    corners = mel_to_hz(_corners(n_mels, 0.0, rate / 2, scale), scale)
+    corners = mel_to_hz(_corners(n_mels, low, rate / 2 if high is None else high, scale), scale)
     filters = _triangles(hz, corners)
     return (filters * 2 / (corners[2:] - corners[:-2]) if scale == "slaney" else filters).float()
 
@@ -65,8 +68,8 @@ def kaldi_filters(n_fft: int, rate: int, n_mels: int, low: float) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _hann(window: int, device: torch.device) -> Tensor:
-    return torch.hann_window(window, device=device)
+def _hann(window: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.hann_window(window, dtype=dtype, device=device)
 
 
 def power(frames: Tensor, n_fft: int) -> Tensor:
@@ -132,6 +135,25 @@ SILENCE = 1e-10
 def levelled(log: Tensor) -> Tensor:
     """What `log10_mel` made of a segment [..., T, n_mels] as Whisper hears it: relative to the loudest value of all."""
     return (torch.maximum(log, log.amax((-2, -1), keepdim=True) - 8) + 4) / 4
+
+
+def log10_magnitude(
+    samples: Tensor, rate: int, window: int, hop: int, n_mels: int, low: float, high: float, *, floor: float
+) -> Tensor:
+    """log10 of the mel magnitude of centred frames: samples [S] to [1 + S // hop, n_mels]."""
+    n_fft = 1 << (window - 1).bit_length()
+    magnitude = power(centred(samples, window, hop), n_fft).sqrt()
+    filters = mel_filters(n_fft, rate, n_mels, "slaney", low, high).to(magnitude)
+    return (magnitude @ filters).clamp(min=floor).log10().float()
+
+
+def centred(samples: Tensor, window: int, hop: int) -> Tensor:
+    """Hann-windowed float64 frames [1 + S // hop, window] of samples [S], the first around their beginning, beyond
+    which they are mirrored."""
+    n = len(samples)
+    at = torch.arange(-(window // 2), n + window // 2, device=samples.device) % max(2 * n - 2, 1)
+    mirrored = samples.double()[torch.where(at < n, at, 2 * n - 2 - at)]
+    return mirrored.unfold(0, window, hop) * _hann(window, samples.device, torch.float64)
 
 
 def by_pieces(

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmworld.config import config, pick
-from mmworld.modalities.audio.features import whisper_log_mel
+from mmworld.modalities.audio.features import log10_magnitude, whisper_log_mel
 
 
 @config
@@ -43,6 +43,45 @@ class WhisperFeatures:
 
     def __call__(self, sound: Tensor) -> Tensor:
         """Samples float32 [S] or [S, C], channels averaged, to frames [T, M] of a hundredth of a second."""
-        mono = sound.mean(1) if sound.ndim > 1 else sound
-        mono = mono[: self.n_samples]
-        return whisper_log_mel(F.pad(mono, (0, self.n_samples - len(mono))), n_mels=self.feature_size)
+        x = mono(sound)[: self.n_samples]
+        return whisper_log_mel(F.pad(x, (0, self.n_samples - len(x))), n_mels=self.feature_size)
+
+
+@config
+class SpeechT5Features:
+    """Samples as SpeechT5 hears them, and log-mel frames as it speaks, as `SpeechT5FeatureExtractor` says under these
+    names."""
+
+    do_normalize: bool = False
+    sampling_rate: Literal[16_000] = 16_000
+    num_mel_bins: Annotated[int, Field(gt=0, le=512)] = 80
+    hop_length: Annotated[int, Field(gt=0, le=1000)] = 16
+    win_length: Annotated[int, Field(gt=0, le=1000)] = 64
+    win_function: Literal["hann_window"] = "hann_window"
+    fmin: Annotated[float, Field(ge=0)] = 80.0
+    fmax: Annotated[float, Field(gt=0)] = 7600.0
+    mel_floor: Annotated[float, Field(gt=0)] = 1e-10
+
+    @classmethod
+    def read(cls, said: dict[str, Any], where: str) -> SpeechT5Features:
+        """What a file says under these names; ConfigError if it means another."""
+        return pick(cls, said, where=where)
+
+    def __call__(self, sound: Tensor) -> Tensor:
+        """Samples float32 [S] or [S, C], channels averaged, to [S]: of mean 0 and variance 1 if so it was trained."""
+        x = mono(sound)
+        if not self.do_normalize:
+            return x
+        wide = x.double()
+        return ((wide - wide.mean()) / (wide.var(correction=0) + 1e-7).sqrt()).float()
+
+    def frames(self, sound: Tensor) -> Tensor:
+        """Samples float32 [S] or [S, C] to the log-mel frames [T, M] that one who says so speaks."""
+        window, hop = (ms * self.sampling_rate // 1000 for ms in (self.win_length, self.hop_length))
+        filters = self.num_mel_bins, self.fmin, self.fmax
+        return log10_magnitude(mono(sound), self.sampling_rate, window, hop, *filters, floor=self.mel_floor)
+
+
+def mono(sound: Tensor) -> Tensor:
+    """Samples [S] or [S, C] to [S], channels averaged."""
+    return sound.mean(1) if sound.ndim > 1 else sound

@@ -15,7 +15,7 @@ from mmworld.attention import CAUSAL, Mask
 from mmworld.config import build
 from mmworld.errors import ConfigError
 from mmworld.nn.layer import FeedForward, Layer
-from mmworld.nn.position import Learned, Rotary, positions, sinusoid
+from mmworld.nn.position import Learned, RelativeKeys, Rotary, positions, sinusoid
 from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer, TransformerConfig
 
@@ -44,6 +44,18 @@ def test_rotary_is_made_in_float64_whatever_the_model_is() -> None:
     turn = half.position(torch.tensor([1000]), torch.float32)
     expected = [math.cos(1000 * 10_000 ** (-i / 4)) for i in range(4)]
     assert turn.cos[0, 0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.integers(1, 4), st.integers(0, 9), st.integers(1, 9), st.integers(0, 99))
+def test_relative_keys_are_looked_at_by_distance(longest: int, held: int, n: int, seed: int) -> None:
+    """Shaw et al. 2018, eq. 5, spelled out."""
+    keys, g = RelativeKeys(4, longest), torch.Generator().manual_seed(seed)
+    q, at = torch.randn(2, n, 3, 4, generator=g), torch.arange(held + n)
+    got = keys(at[held:], at)(q)
+    for i in range(n):
+        for j in range(held + n):
+            row = max(-longest, min(longest - 1, held + i - j)) + longest
+            assert torch.allclose(got[:, :, i, j], q[:, i] @ keys.table.weight[row], atol=1e-6)
 
 
 @given(st.lists(st.integers(0, 10**5), min_size=6, max_size=6), st.permutations([1, 2, 5]))

@@ -18,6 +18,7 @@ PROCESSORS = Registry(
     {
         **{f"{name}Image": "mmworld.vision.preprocess:Preprocess" for name in PICTURES},
         "EfficientNetImage": "mmworld.vision.efficientnet:Scaling",
+        "SpeechT5": "mmworld.modalities.audio.preprocess:SpeechT5Features",
         "Whisper": "mmworld.modalities.audio.preprocess:WhisperFeatures",
         "Qwen2VLImage": "mmworld.vision.budget:PictureBudget",
         "Qwen2VLVideo": "mmworld.vision.budget:FilmBudget",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from mmworld.models.zoo.parity.case import LAYERS, NAMES, Case, Pairs, encodes, ids, noise
 
@@ -12,6 +16,35 @@ def _hears(ours: Any, theirs: Any) -> Pairs:
     heard = ours.encode(noise(2, 30, 8))
     yield heard, told.encoder_last_hidden_state
     yield ours(ids(7).expand(2, 7), heard), told.logits
+
+
+def _writes(ours: Any, theirs: Any) -> Pairs:
+    told = theirs(input_values=noise(2, 100), decoder_input_ids=ids(7).expand(2, 7))
+    heard = ours.encode(noise(2, 100))
+    yield heard, told.encoder_last_hidden_state
+    yield ours(ids(7).expand(2, 7), heard), told.logits
+
+
+def _speaks(what: Tensor) -> Callable[[Any, Any], Pairs]:
+    """Frames that go on with those that were said, and all that is said by itself, with what is dropped drawn alike."""
+
+    def compare(ours: Any, theirs: Any) -> Pairs:
+        voice, frames = noise(1, 6), noise(2, 9, 8)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            told = theirs(what.expand(2, -1), decoder_input_values=frames, speaker_embeddings=voice.expand(2, -1))
+            torch.manual_seed(4)
+            said = theirs.generate_speech(what, voice)
+        heard = ours.encode(what.expand(2, -1))
+        yield heard, told.encoder_last_hidden_state
+        yield ours(frames, heard, voice[0], torch.Generator().manual_seed(3)), told.spectrogram
+        yield ours.speak(what, voice[0], seed=4), said
+
+    return compare
+
+
+def _sounds(ours: Any, theirs: Any) -> Pairs:
+    yield ours(noise(2, 9, 8)), theirs(noise(2, 9, 8))
 
 
 _listens = encodes(2, 24, 16)
@@ -27,8 +60,34 @@ _WHISPER: dict[str, Any] = {
 _WHISPER |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 40, "num_mel_bins": 8}
 _WHISPER |= {"max_source_positions": 15, "max_target_positions": 40, "pad_token_id": 0, "bos_token_id": 1}
 _WHISPER |= {"eos_token_id": None, "decoder_start_token_id": 3, "begin_suppress_tokens": None, "suppress_tokens": None}
+_SPEECHT5: dict[str, Any] = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_layers": 2,
+    "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 40,
+}
+_SPEECHT5 |= {"encoder_max_relative_position": 6, "conv_dim": [12, 16], "conv_kernel": [5, 3], "conv_stride": [3, 2]}
+_SPEECHT5 |= {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2, "num_mel_bins": 8}
+_SPEECHT5 |= {"speaker_embedding_dim": 6, "speech_decoder_prenet_units": 12, "speech_decoder_postnet_units": 10}
+_SPEECHT5 |= {"eos_token_id": None, "pad_token_id": 1, "decoder_start_token_id": 2}
+_HIFIGAN: dict[str, Any] = {"model_in_dim": 8, "upsample_initial_channel": 16, "upsample_rates": [4, 2]}
+_HIFIGAN |= {"upsample_kernel_sizes": [8, 5], "resblock_kernel_sizes": [3, 5]}
+_HIFIGAN |= {"resblock_dilation_sizes": [[1, 3], [1, 2]]}
 CASES = {
     "audio-spectrogram-transformer": Case("ASTConfig", "ASTModel", _AST, _listens),
     "audio-spectrogram-transformer, classes": Case("ASTConfig", "ASTForAudioClassification", _AST | NAMES, _listens),
     "whisper": Case("WhisperConfig", "WhisperForConditionalGeneration", _WHISPER, _hears, "proj_out"),
+    "hifigan": Case("SpeechT5HifiGanConfig", "SpeechT5HifiGan", _HIFIGAN, _sounds, said={"model_type": "hifigan"}),
+    "speecht5, text": Case("SpeechT5Config", "SpeechT5ForSpeechToText", _SPEECHT5, _writes, "masked_spec_embed"),
+    "speecht5, speech": Case("SpeechT5Config", "SpeechT5ForTextToSpeech", _SPEECHT5, _speaks(ids(9)), ".pe"),
+    "speecht5, voice": Case(
+        "SpeechT5Config", "SpeechT5ForSpeechToSpeech", _SPEECHT5, _speaks(noise(1, 60)), "masked_spec_embed"
+    ),
+    "speecht5_hifigan": Case(
+        "SpeechT5HifiGanConfig", "SpeechT5HifiGan", _HIFIGAN | {"normalize_before": False}, _sounds
+    ),
 }

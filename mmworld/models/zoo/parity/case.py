@@ -5,9 +5,10 @@ The weights go the way of a real checkpoint: transformers saves shards, `mmworld
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from mmworld.errors import UsageError
 from mmworld.models.zoo import load
+from mmworld.weights.shards import CONFIG, read_json
 
 LIMIT = 2e-5
 """Largest difference of logits or embeddings, relative to the largest of them."""
@@ -32,6 +34,7 @@ class Case:
         sizes: what the config is given.
         compare: runs both on the same input.
         unread: a part of the names of what ours leaves out on purpose.
+        said: what config.json says instead, in checkpoints as they were released.
     """
 
     config: str
@@ -39,6 +42,7 @@ class Case:
     sizes: dict[str, Any]
     compare: Callable[[Any, Any], Pairs]
     unread: str = "mask_token"
+    said: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> Any:
         """Theirs, its weights, norms and biases too such that no part is without effect.
@@ -67,6 +71,8 @@ def both(case: Case, folder: Path) -> tuple[Any, Any]:
     """Ours, from the shards that theirs were saved in, and theirs."""
     theirs = case.build()
     theirs.save_pretrained(folder, max_shard_size="10KB")
+    if case.said:
+        (folder / CONFIG).write_text(json.dumps({**read_json(folder / CONFIG), **case.said}))
     return load(folder), theirs
 
 

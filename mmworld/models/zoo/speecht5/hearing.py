@@ -1,0 +1,96 @@
+"""SpeechT5 that writes what it hears."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmworld.attention import CAUSAL
+from mmworld.config import pick
+from mmworld.errors import UsageError
+from mmworld.models.message import Message, Takes
+from mmworld.models.zoo.conversation import like, processor, row, shown, vocabulary, words
+from mmworld.models.zoo.speecht5.parts import Encoder, SpeechT5Config, Waves, decoder, decoder_names, sinusoids
+from mmworld.nn.state import KVState
+from mmworld.weights.keymap import KeyMap
+
+SECONDS = 30.0
+"""Of a sound that is heard at once: attention costs the square of it, and speech is cut so in training."""
+
+
+class Listener(nn.Module):
+    """Speech to text.
+
+    Args:
+        source: what config.json says, of `SpeechT5ForSpeechToText`.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    takes: ClassVar[Takes] = Takes(("audio",), seconds=SECONDS)
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.source, c = dict(source), pick(SpeechT5Config, source, where="config.json")
+        self.config = c
+        self.encoder = Encoder(c, Waves(c))
+        self.words = nn.Embedding(c.vocab_size, c.hidden_size)
+        self.backbone = decoder(c)
+
+    def encode(self, samples: Tensor) -> Tensor:
+        """Normalised samples [B, S] of 16 kHz to what the decoder looks at [B, N, D].
+
+        Raises:
+            ValueError: there are fewer than one step has.
+        """
+        return self.encoder(samples)
+
+    def forward(self, ids: Tensor, context: Tensor | None = None, state: KVState | None = None) -> Tensor:
+        """Ids of the text so far [B, T] to the scores of those that follow [B, T, V].
+
+        Args:
+            context: what `encode` made of the sound [B, N, D]; a state holds it, so it is given once.
+            state: of the text that the ids go on with; None is a fresh one.
+        """
+        return self._logits(self._hidden(ids, context, state))
+
+    def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
+        """Hear the last sound; an assistant's words are how the transcript begins.
+
+        Raises:
+            UsageError: there is no sound, or there is a question: this model writes down what it hears.
+        """
+        sounds = shown(messages, "audio")
+        if not sounds or any(words(m) for m in messages if m.role != "assistant"):
+            raise UsageError("this model writes down what is said: let it hear a sound, and ask nothing")
+        begun = " ".join(words(m) for m in messages if m.role == "assistant")
+        ids = vocabulary(self).encode(begun, whole=False) if begun else []
+        heard, state = self.encode(like(self, processor(self, "audio")(sounds[-1].data))[None]), KVState()
+        return state, self(row(self, [self.config.decoder_start_token_id, *ids]), heard, state)[:, -1]
+
+    def read(self, ids: Tensor, state: KVState) -> Tensor:
+        """Append ids [B, n] to the state's rows, which hold a context; logits [B, V] of the id that comes next."""
+        return self._logits(self._hidden(ids, None, state)[:, -1])
+
+    def _hidden(self, ids: Tensor, context: Tensor | None, state: KVState | None) -> Tensor:
+        at = torch.arange(ids.shape[1], device=ids.device) + (len(state) if state is not None else 0)
+        x = self.words(ids)
+        return self.backbone(x + sinusoids(at, x), CAUSAL, state, context)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.words.weight)
+
+    @property
+    def keymap(self) -> KeyMap:
+        """Of `SpeechT5ForSpeechToText`'s names."""
+        prenet = "speecht5.decoder.prenet"
+        own = KeyMap(
+            {"words.weight": f"{prenet}.embed_tokens.weight"},
+            unused=("text_decoder_postnet.lm_head.weight", f"{prenet}.embed_positions.weights"),
+        )
+        return own | decoder_names(self.config.hidden_size) | self.encoder.keymap.within("encoder.", "")
