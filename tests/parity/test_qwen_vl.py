@@ -16,10 +16,14 @@ from torch import Tensor
 
 import mmworld
 from mmworld.fusion.places import Grid, places
+from mmworld.media import gate
+from mmworld.media.video import uniform
 from mmworld.models.zoo.parity.case import both, ids, noise
 from mmworld.models.zoo.parity.grids import CASES, IMAGE, VIDEO, asked, films
 from mmworld.models.zoo.parity.grids import given as told
 from mmworld.models.zoo.qwen_vl import Film, QwenVL
+from mmworld.nn.state import KVState
+from mmworld.vision.budget import FilmBudget
 
 KINDS = ["qwen2_vl", "qwen2_5_vl"]
 UNIT = 8
@@ -133,6 +137,26 @@ def test_read_in_stretches_it_is_what_it_is_at_once(pair: Any, data: st.DataObje
     outs.append(ours(text[None], state=state))
     assert relative_error(torch.cat(outs, dim=1), whole) <= 1e-5
     assert state.next == once.next
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("window", [None, 60])
+def test_a_real_film_read_group_by_group_is_what_it_is_at_once(
+    window: int | None, shared_data: Path, pair: Any
+) -> None:
+    """In a window, too, which forgets the beginning: positions go on counting."""
+    ours, _ = pair
+    media = gate.open_media(shared_data / "media" / "video" / "sam2_01_dog.mp4")
+    frames = FilmBudget(64, 64 * 9, patch_size=4)(torch.stack([f.data for f in uniform(media, 32)]))
+    film, once, state = Film(frames, 0.7), KVState(window), KVState(window)
+    question, n = ids(6), ours.grid(film).n
+    whole = ours(torch.cat((torch.full((1, n), VIDEO), question), dim=1), [film], once)
+    groups = stretches(frames, film.seconds, [1] * 16)
+    outs = [ours(torch.full((1, n // 16), VIDEO), [group], state) for group in groups]
+    outs.append(ours(question, state=state))
+    assert relative_error(torch.cat(outs, dim=1), whole) <= 1e-5
+    assert state.next == once.next < n
+    assert len(state) == (n + 6 if window is None else window)
 
 
 @torch.no_grad()
