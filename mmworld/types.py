@@ -102,12 +102,23 @@ class Takes:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """A word that was said from `start` to `end` seconds, the spaces and signs around it included."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class Caption:
     """A sentence about [start, end) of a source.
 
     Attributes:
         score: mean log-probability of its tokens.
         source: name of the input it describes.
+        words: of a transcript, each with its times, if they were asked for.
+        language: of a transcript, the code of the language that is spoken; "" where it was not asked.
     """
 
     text: str
@@ -115,6 +126,8 @@ class Caption:
     end: float
     score: float = 0.0
     source: str = ""
+    words: tuple[Word, ...] = ()
+    language: str = ""
 
     def __post_init__(self) -> None:
         _check_times(self.start, self.end)

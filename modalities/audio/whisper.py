@@ -1,20 +1,16 @@
-"""Whisper (Radford et al. 2022): thirty seconds of sound to text."""
+"""Whisper's encoder of sound (Radford et al. 2022), which other systems listen with, too."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmworld.attention import CAUSAL, FULL
-from mmworld.config import config, pick
-from mmworld.nn.attention import CrossAttention
-from mmworld.nn.layer import Layer, TransformerConfig
+from mmworld.config import config
+from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.position import Learned
-from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer
 from mmworld.weights.keymap import Fuse, KeyMap, Place
 from mmworld.weights.sizes import Depth, Width
@@ -54,92 +50,48 @@ class WhisperConfig:
         )
 
 
-class Whisper(nn.Module):
-    """An encoder of log-mel frames and a decoder of text that looks at it (figure 1).
+class WhisperEncoder(nn.Module):
+    """Log-mel frames to tokens, two frames a token (figure 1, left)."""
 
-    Args:
-        source: what config.json says.
-
-    Raises:
-        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
-    """
-
-    def __init__(self, source: Mapping[str, Any]) -> None:
+    def __init__(self, c: WhisperConfig) -> None:
         super().__init__()
-        self.source, c = dict(source), pick(WhisperConfig, source, where="config.json")
-        self.config = c
+        self.dim = c.d_model
         self.first = nn.Conv1d(c.num_mel_bins, c.d_model, 3, padding=1)
         self.second = nn.Conv1d(c.d_model, c.d_model, 3, stride=2, padding=1)
-        self.heard = Learned(c.max_source_positions, c.d_model)
-        self.encoder = Transformer(c.encoder)
-        self.words = nn.Embedding(c.vocab_size, c.d_model)
-        self.told = Learned(c.max_target_positions, c.d_model)
-        up = c.decoder
-        self.decoder = Transformer(up, layer=lambda _: Layer(up, cross=CrossAttention(up)))
+        self.places = Learned(c.max_source_positions, c.d_model)
+        self.backbone = Transformer(c.encoder)
 
-    def encode(self, mel: Tensor) -> Tensor:
-        """Log-mel frames [B, T, M], a hundredth of a second each, to [B, T / 2, D].
+    def forward(self, mel: Tensor) -> Tensor:
+        """Frames [B, T, M], a hundredth of a second each, to [B, T / 2, D].
 
         Raises:
             ValueError: more frames than the places that were learned.
         """
         x = F.gelu(self.second(F.gelu(self.first(mel.mT)))).mT
-        return self.encoder(x + self.heard(torch.arange(x.shape[1], device=x.device)), FULL)
-
-    def forward(self, ids: Tensor, context: Tensor | None = None, state: KVState | None = None) -> Tensor:
-        """Ids of the text so far [B, T] to the scores of those that follow [B, T, V].
-
-        Args:
-            context: what `encode` made of the sound [B, N, D]; a state holds it, so it is given once.
-            state: of the text that the ids go on with; None is a fresh one.
-        """
-        return self._logits(self._hidden(ids, context, state))
-
-    def read(self, ids: Tensor, state: KVState) -> Tensor:
-        """Append ids [B, n] to the state's rows, which hold a context; logits [B, V] of the id that comes next."""
-        return self._logits(self._hidden(ids, None, state)[:, -1])
-
-    def _hidden(self, ids: Tensor, context: Tensor | None, state: KVState | None) -> Tensor:
-        at = torch.arange(ids.shape[1], device=ids.device) + (len(state) if state is not None else 0)
-        return self.decoder(self.words(ids) + self.told(at), CAUSAL, state, context)
-
-    def _logits(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.words.weight)
+        return self.backbone(x + self.places(torch.arange(x.shape[1], device=x.device)))
 
     @property
     def keymap(self) -> KeyMap:
-        """Of `WhisperForConditionalGeneration`'s names."""
+        """Of `WhisperEncoder`'s names."""
         table: dict[str, Place] = {
-            "first.*": "model.encoder.conv1.*",
-            "second.*": "model.encoder.conv2.*",
-            "heard.table.weight": "model.encoder.embed_positions.weight",
-            "words.weight": "model.decoder.embed_tokens.weight",
-            "told.table.weight": "model.decoder.embed_positions.weight",
+            "first.*": "conv1.*",
+            "second.*": "conv2.*",
+            "places.table.weight": "embed_positions.weight",
         }
-        for side in ("encoder", "decoder"):
-            table |= _side(side, self.config.d_model)
-        return KeyMap(table, unused=("proj_out.weight",))
+        return KeyMap(table | names("backbone.", "", self.dim))
 
 
-def _side(side: str, dim: int) -> dict[str, Place]:
-    at, ours = f"model.{side}.layers.{{i}}", f"{side}.layers.{{i}}"
-    own, cross = f"{at}.self_attn", f"{at}.encoder_attn"
-    table: dict[str, Place] = {
-        f"{side}.norm.*": f"model.{side}.layer_norm.*",
-        f"{ours}.attention.qkv.weight": Fuse(tuple(f"{own}.{p}_proj.weight" for p in "qkv"), (dim,) * 3),
-        f"{ours}.attention.qkv.bias": Fuse((f"{own}.q_proj.bias", None, f"{own}.v_proj.bias"), (dim,) * 3),
-        f"{ours}.attention.out.*": f"{own}.out_proj.*",
-        f"{ours}.norm_attention.*": f"{at}.self_attn_layer_norm.*",
-        f"{ours}.feed.up.*": f"{at}.fc1.*",
-        f"{ours}.feed.down.*": f"{at}.fc2.*",
-        f"{ours}.norm_feed.*": f"{at}.final_layer_norm.*",
+def names(ours: str, theirs: str, dim: int) -> dict[str, Place]:
+    """Of the layers that encoder and decoder have in common; keys have no bias."""
+    at, here = f"{theirs}layers.{{i}}", f"{ours}layers.{{i}}"
+    own = f"{at}.self_attn"
+    return {
+        f"{ours}norm.*": f"{theirs}layer_norm.*",
+        f"{here}.attention.qkv.weight": Fuse(tuple(f"{own}.{p}_proj.weight" for p in "qkv"), (dim,) * 3),
+        f"{here}.attention.qkv.bias": Fuse((f"{own}.q_proj.bias", None, f"{own}.v_proj.bias"), (dim,) * 3),
+        f"{here}.attention.out.*": f"{own}.out_proj.*",
+        f"{here}.norm_attention.*": f"{at}.self_attn_layer_norm.*",
+        f"{here}.feed.up.*": f"{at}.fc1.*",
+        f"{here}.feed.down.*": f"{at}.fc2.*",
+        f"{here}.norm_feed.*": f"{at}.final_layer_norm.*",
     }
-    if side == "decoder":
-        table |= {
-            f"{ours}.cross.q.*": f"{cross}.q_proj.*",
-            f"{ours}.cross.kv.weight": Fuse((f"{cross}.k_proj.weight", f"{cross}.v_proj.weight"), (dim,) * 2),
-            f"{ours}.cross.kv.bias": Fuse((None, f"{cross}.v_proj.bias"), (dim,) * 2),
-            f"{ours}.cross.out.*": f"{cross}.out_proj.*",
-            f"{ours}.norm_cross.*": f"{at}.encoder_attn_layer_norm.*",
-        }
-    return table

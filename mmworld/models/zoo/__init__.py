@@ -14,7 +14,7 @@ from mmworld.errors import CheckpointError, ConfigError
 from mmworld.models import load as own
 from mmworld.models.zoo import processors
 from mmworld.registry import Registry
-from mmworld.text.pretrained import Pretrained
+from mmworld.text.pretrained import GENERATION, Pretrained
 from mmworld.weights import hub, shards
 from mmworld.weights.keymap import KeyMap
 
@@ -57,7 +57,7 @@ FAMILIES = Registry(
         "visual_bert": "mmworld.models.zoo.visualbert:VisualBERT",
         "vit": "mmworld.vision.vit:ViT",
         "vivit": "mmworld.modalities.video.tubelets:ViViT",
-        "whisper": "mmworld.modalities.audio.whisper:Whisper",
+        "whisper": "mmworld.models.zoo.whisper.model:Whisper",
     },
 )
 """The model types of config.json that are built here."""
@@ -71,11 +71,13 @@ class Borrowed(Protocol):
         keymap: where each of its tensors stands in the checkpoint.
         tokenizer: its vocabulary, if the folder has one.
         processors: how what it is shown is prepared, by modality, as far as the folder says.
+        generation: what its generation_config.json says.
     """
 
     source: dict[str, Any]
     tokenizer: Pretrained | None
     processors: Mapping[str, Any]
+    generation: Mapping[str, Any]
 
     @property
     def keymap(self) -> KeyMap: ...
@@ -121,6 +123,7 @@ def load(
     model.keymap.fill(model, tensors, where=str(folder))
     model.tokenizer = Pretrained.load(folder, getattr(model, "ends", None))
     model.processors = processors.read(folder)
+    model.generation = shards.read_json(said) if (said := folder / GENERATION).is_file() else {}
     return model.eval().requires_grad_(False)
 
 
