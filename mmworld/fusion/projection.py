@@ -46,6 +46,13 @@ class Merger(nn.Module):
         return self.project(self.norm(x).unflatten(0, (-1, self.n)).flatten(1))
 
 
+def shuffled(x: Tensor, n: int) -> Tensor:
+    """Tokens of square grids [B, N, D], each n by n neighbours as one, row by row [B, N / n², n² D] (pixel shuffle, as
+    in Idefics3, Laurençon et al. 2024, section 3.1)."""
+    side = round(x.shape[1] ** 0.5)
+    return x.unflatten(1, (side // n, n, side // n, n)).transpose(2, 3).flatten(3).flatten(1, 2)
+
+
 def put(seen: Tensor, words: Tensor, where: Tensor) -> Tensor:
     """Tokens `seen` [N, D] in the places that are true in `where` [B, T], among words [B, T, D], in order.
 

@@ -105,6 +105,17 @@ SYSTEMS = (
     ),
     System("Flamingo", (), "caption, ask", "image, video, text", "gated cross", ()),
     System("IDEFICS", ("idefics",), "caption, ask", "image, text", "gated cross", ("HuggingFaceM4/idefics-9b",)),
+    System(
+        "Idefics3", ("idefics3",), "caption, ask", "image, text", "projection", ("HuggingFaceM4/Idefics3-8B-Llama3",)
+    ),
+    System(
+        "SmolVLM",
+        ("smolvlm",),
+        "caption, ask",
+        "image, video, text",
+        "projection",
+        ("HuggingFaceTB/SmolVLM2-500M-Video-Instruct",),
+    ),
     System("VideoMAE", ("videomae",), "encode, classify", "video", "", ("MCG-NJU/videomae-base-finetuned-kinetics",)),
     System(
         "TimeSformer",

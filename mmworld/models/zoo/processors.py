@@ -20,6 +20,8 @@ PROCESSORS = Registry(
         "EfficientNetImage": "mmworld.vision.efficientnet:Scaling",
         "SpeechT5": "mmworld.modalities.audio.preprocess:SpeechT5Features",
         "Whisper": "mmworld.modalities.audio.preprocess:WhisperFeatures",
+        **{f"{name}Image": "mmworld.vision.split:Splitting" for name in ("Idefics3", "SmolVLM")},
+        "SmolVLMVideo": "mmworld.vision.split:Splitting",
         "Qwen2VLImage": "mmworld.vision.budget:PictureBudget",
         "Qwen2VLVideo": "mmworld.vision.budget:FilmBudget",
         **{f"{name}Image": "mmworld.vision.tiles:AnyRes" for name in ("LlavaNext", "LlavaOnevision")},

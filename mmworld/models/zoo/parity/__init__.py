@@ -6,14 +6,22 @@ The weights go the way of a real checkpoint: transformers saves shards, `mmworld
 from __future__ import annotations
 
 from mmworld.models.systems import System
-from mmworld.models.zoo.parity import audio, gated, grids, joint, text, tiled, video, vision
+from mmworld.models.zoo.parity import audio, gated, grids, joint, squares, text, tiled, video, vision
 from mmworld.models.zoo.parity.case import LIMIT, Case, error, largest
 from mmworld.models.zoo.parity.equations import EQUATIONS
 
 __all__ = ["CASES", "EQUATIONS", "LIMIT", "Case", "errors"]
 
 CASES: dict[str, Case] = (
-    text.CASES | vision.CASES | video.CASES | audio.CASES | joint.CASES | tiled.CASES | grids.CASES | gated.CASES
+    text.CASES
+    | vision.CASES
+    | video.CASES
+    | audio.CASES
+    | joint.CASES
+    | tiled.CASES
+    | grids.CASES
+    | gated.CASES
+    | squares.CASES
 )
 """By model type, and what is particular after a comma."""
 
