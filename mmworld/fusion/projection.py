@@ -60,5 +60,5 @@ def put(seen: Tensor, words: Tensor, where: Tensor) -> Tensor:
         ValueError: there are not as many places as tokens.
     """
     if (places := int(where.sum())) != len(seen):
-        raise ValueError(f"the text has {places} places for tokens of pictures, the pictures give {len(seen)}")
+        raise ValueError(f"the text has {places} places for tokens of what it shows, which gives {len(seen)}")
     return words.masked_scatter(where[..., None], seen.to(words.dtype))

@@ -30,6 +30,11 @@ class Chat:
     def __init__(self, template: str, tokens: Mapping[str, str] | None = None) -> None:
         self.template, self.tokens = template, dict(tokens or {})
 
+    @property
+    def shows(self) -> bool:
+        """Whether the template knows of more than words."""
+        return bool(_PARTS.search(self.template))
+
     def __call__(self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The text up to where the assistant begins to speak.
 
@@ -43,8 +48,7 @@ class Chat:
         """
         import jinja2
 
-        whole = bool(_PARTS.search(self.template))
-        given = [m if whole else {**m, "content": _words(m["content"])} for m in messages]
+        given = [m if self.shows else {**m, "content": _words(m["content"])} for m in messages]
         try:
             return (
                 _environment()

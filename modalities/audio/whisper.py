@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -38,28 +38,44 @@ class WhisperConfig:
     decoder_start_token_id: int = 50257
 
     @property
-    def encoder(self) -> TransformerConfig:
-        return TransformerConfig(
-            self.d_model, self.encoder_layers, self.encoder_attention_heads, hidden=self.encoder_ffn_dim
-        )
-
-    @property
     def decoder(self) -> TransformerConfig:
         return TransformerConfig(
             self.d_model, self.decoder_layers, self.decoder_attention_heads, hidden=self.decoder_ffn_dim
         )
 
 
+class Hears(Protocol):
+    """A config of such an encoder."""
+
+    @property
+    def d_model(self) -> int: ...
+    @property
+    def encoder_layers(self) -> int: ...
+    @property
+    def encoder_attention_heads(self) -> int: ...
+    @property
+    def encoder_ffn_dim(self) -> int: ...
+    @property
+    def num_mel_bins(self) -> int: ...
+    @property
+    def max_source_positions(self) -> int: ...
+
+
 class WhisperEncoder(nn.Module):
     """Log-mel frames to tokens, two frames a token (figure 1, left)."""
 
-    def __init__(self, c: WhisperConfig) -> None:
+    def __init__(self, c: Hears) -> None:
         super().__init__()
         self.dim = c.d_model
         self.first = nn.Conv1d(c.num_mel_bins, c.d_model, 3, padding=1)
         self.second = nn.Conv1d(c.d_model, c.d_model, 3, stride=2, padding=1)
         self.places = Learned(c.max_source_positions, c.d_model)
-        self.backbone = Transformer(c.encoder)
+        sizes = TransformerConfig(c.d_model, c.encoder_layers, c.encoder_attention_heads, hidden=c.encoder_ffn_dim)
+        self.backbone = Transformer(sizes)
+
+    def steps(self, mel: Tensor) -> Tensor:
+        """Frames [B, T, M], a hundredth of a second each, to steps [B, T / 2, D] without places."""
+        return F.gelu(self.second(F.gelu(self.first(mel.mT)))).mT
 
     def forward(self, mel: Tensor) -> Tensor:
         """Frames [B, T, M], a hundredth of a second each, to [B, T / 2, D].
@@ -67,7 +83,7 @@ class WhisperEncoder(nn.Module):
         Raises:
             ValueError: more frames than the places that were learned.
         """
-        x = F.gelu(self.second(F.gelu(self.first(mel.mT)))).mT
+        x = self.steps(mel)
         return self.backbone(x + self.places(torch.arange(x.shape[1], device=x.device)))
 
     @property

@@ -46,7 +46,7 @@ def test_it_goes_on_as_the_reference_does(case: Case, tmp_path: Path) -> None:
 @torch.no_grad()
 def test_pictures_fill_their_places(tmp_path: Path) -> None:
     ours, _ = both(PROJECTED["llava"], tmp_path)
-    with pytest.raises(ValueError, match="the text has 8 places for tokens of pictures, the pictures give 4"):
+    with pytest.raises(ValueError, match="the text has 8 places for tokens of what it shows, which gives 4"):
         ours(asked(2, SEEN), noise(1, 3, 8, 8))
 
 

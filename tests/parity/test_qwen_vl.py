@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_refused(pair: Any) -> None:
     ours, _ = pair
     picture = Film(noise(2, 3, UNIT, 2 * UNIT))
     text = torch.tensor([[3, IMAGE, IMAGE, 4]])
-    with pytest.raises(ValueError, match="has 2 places for tokens of pictures, the pictures give 4"):
+    with pytest.raises(ValueError, match="has 2 places for tokens of what it shows, which gives 4"):
         ours(text, [picture, picture])
     with pytest.raises(ValueError, match="there are words among the 2 tokens of a picture"):
         ours(torch.tensor([[IMAGE, 4, IMAGE]]), [picture])

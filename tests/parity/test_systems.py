@@ -32,6 +32,12 @@ RELEASED = {
     "opt": {"model.decoder.": "decoder."},
     "bert, masked": {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"},
     "clip_vision_model": {"": "vision_model."},
+    "qwen2_audio": {
+        "language_model.model.": "model.language_model.",
+        "language_model.lm_head.": "lm_head.",
+        "audio_tower.": "model.audio_tower.",
+        "multi_modal_projector.": "model.multi_modal_projector.",
+    },
     "qwen2_vl": {"model.": "model.language_model.", "visual.": "model.visual."},
     "llava_next_video, conv": {
         "language_model.model.": "model.language_model.",

@@ -45,6 +45,7 @@ FAMILIES = Registry(
         "pointllm": "mmworld.models.zoo.pointllm:PointLLM",
         "qwen2": "mmworld.text.llama:Llama",
         "qwen2_5_vl": "mmworld.models.zoo.qwen_vl:QwenVL",
+        "qwen2_audio": "mmworld.models.zoo.qwen2_audio:Qwen2Audio",
         "qwen2_vl": "mmworld.models.zoo.qwen_vl:QwenVL",
         "qwen3": "mmworld.text.llama:Llama",
         "resnet": "mmworld.vision.resnet:ResNet",

@@ -69,14 +69,16 @@ def read(model: Any, messages: Sequence[Message], template: str = "") -> list[in
     """The ids of the conversation, what is shown by the ids that the checkpoint's template writes for it.
 
     Args:
-        template: of a checkpoint whose files bring none; "" if there is no common one.
+        template: of a checkpoint whose files bring none that knows of more than words; "" if there is no common one.
 
     Raises:
         UsageError: there is no vocabulary or template, or the template or the model does not take the conversation.
     """
     _check(shown(messages, *DESCRIBE), getattr(model, "takes", Takes(())))
     tokenizer = vocabulary(model)
-    chat = tokenizer.chat or (Chat(template, tokenizer.tokens) if template else None)
+    chat = tokenizer.chat
+    if template and not (chat and chat.shows):
+        chat = Chat(template, tokenizer.tokens)
     if chat is None:
         raise UsageError("this checkpoint has no chat template", hint="its folder lacks chat_template.jinja")
     return ids_of(tokenizer, written(messages, chat))

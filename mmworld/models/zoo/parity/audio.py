@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmworld.models.zoo.parity.case import LAYERS, NAMES, Case, Pairs, encodes, ids, noise
+from mmworld.models.zoo.qwen2_audio import Sound
 
 
 def _hears(ours: Any, theirs: Any) -> Pairs:
@@ -47,6 +48,28 @@ def _sounds(ours: Any, theirs: Any) -> Pairs:
     yield ours(noise(2, 9, 8)), theirs(noise(2, 9, 8))
 
 
+AUDIO = 49
+
+
+def asked(sounds: Sequence[Sound]) -> Tensor:
+    """A text with places for sounds among words."""
+    words = ids(3 * (len(sounds) + 1), len(sounds)).view(-1, 3)
+    places = [torch.full(((s.n + 1) // 2 // 2,), AUDIO) for s in sounds]
+    return torch.cat([p for row, n in zip(words, [*places, ids(0)[0]], strict=True) for p in (row, n)])[None]
+
+
+def given(sounds: Sequence[Sound]) -> dict[str, Tensor]:
+    """What transformers is given of the same."""
+    told = {"input_ids": asked(sounds), "input_features": torch.stack([s.mel.mT for s in sounds])}
+    lengths = torch.tensor([s.n for s in sounds])
+    return told | {"feature_attention_mask": (torch.arange(len(sounds[0].mel)) < lengths[:, None]).long()}
+
+
+def _answers(ours: Any, theirs: Any) -> Pairs:
+    sounds = [Sound(mel, n) for mel, n in zip(noise(4, 30, 8), (30, 17, 28, 7), strict=True)]
+    yield ours(asked(sounds), sounds), theirs(**given(sounds)).logits
+
+
 _listens = encodes(2, 24, 16)
 _AST: dict[str, Any] = {**LAYERS, "intermediate_size": 48, "patch_size": 4, "num_mel_bins": 16, "max_length": 24}
 _AST |= {"frequency_stride": 2, "time_stride": 3}
@@ -77,9 +100,17 @@ _SPEECHT5 |= {"eos_token_id": None, "pad_token_id": 1, "decoder_start_token_id":
 _HIFIGAN: dict[str, Any] = {"model_in_dim": 8, "upsample_initial_channel": 16, "upsample_rates": [4, 2]}
 _HIFIGAN |= {"upsample_kernel_sizes": [8, 5], "resblock_kernel_sizes": [3, 5]}
 _HIFIGAN |= {"resblock_dilation_sizes": [[1, 3], [1, 2]]}
+_QWEN2_AUDIO: dict[str, Any] = {
+    "audio_config": {**{n: x for n, x in _WHISPER.items() if "encoder" in n or "d_model" in n}, "num_mel_bins": 8},
+    "text_config": {**LAYERS, "model_type": "qwen2", "vocab_size": 50, "intermediate_size": 40, "eos_token_id": None},
+    "audio_token_index": AUDIO,
+}
+_QWEN2_AUDIO["audio_config"] |= {"max_source_positions": 15}
+_QWEN2_AUDIO["text_config"] |= {"num_key_value_heads": 2, "pad_token_id": None}
 CASES = {
     "audio-spectrogram-transformer": Case("ASTConfig", "ASTModel", _AST, _listens),
     "audio-spectrogram-transformer, classes": Case("ASTConfig", "ASTForAudioClassification", _AST | NAMES, _listens),
+    "qwen2_audio": Case("Qwen2AudioConfig", "Qwen2AudioForConditionalGeneration", _QWEN2_AUDIO, _answers),
     "whisper": Case("WhisperConfig", "WhisperForConditionalGeneration", _WHISPER, _hears, "proj_out"),
     "hifigan": Case("SpeechT5HifiGanConfig", "SpeechT5HifiGan", _HIFIGAN, _sounds, said={"model_type": "hifigan"}),
     "speecht5, text": Case("SpeechT5Config", "SpeechT5ForSpeechToText", _SPEECHT5, _writes, "masked_spec_embed"),
