@@ -139,7 +139,8 @@ class LLaVA(Projected):
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
-        return self.start(read(self, messages, TEMPLATE), self._seen(pictures(self, messages)))
+        seen = self._seen(pictures(self, messages))
+        return self.start(read(self, messages, TEMPLATE), seen)
 
     def forward(
         self,
