@@ -39,7 +39,6 @@ class PictureBudget:
     do_resize: Literal[True] = True
     do_rescale: Literal[True] = True
     do_normalize: Literal[True] = True
-    cap_pixels_per_frame: Literal[False] | None = None
     resample: Literal[2, 3] = 3
     rescale_factor: float = 1 / 255
 
@@ -56,21 +55,25 @@ class PictureBudget:
         Raises:
             LimitError: they are more than NARROWEST times as long as wide.
         """
-        pixels = self._resized(frames, self.wanted(*frames.shape[2:]))
+        pixels = self._resized(frames, self._wanted(*frames.shape[2:], self._most(len(frames))))
         missing = -len(pixels) % self.temporal_patch_size
         pixels = torch.cat((pixels, pixels[-1:].expand(missing, -1, -1, -1)))
         mean, std = (torch.tensor(x)[:, None, None] for x in (self.image_mean, self.image_std))
         return (pixels * self.rescale_factor - mean) / std
 
-    def wanted(self, height: int, width: int) -> tuple[int, int]:
+    def _most(self, n_frames: int) -> int:
+        """Pixels of each of so many frames, at most."""
+        return self.max_pixels
+
+    def _wanted(self, height: int, width: int, most: int) -> tuple[int, int]:
         """The sides nearest to these that are such multiples and within the budget."""
         if max(height, width) > NARROWEST * min(height, width):
             said = f"a picture of {width} x {height} pixels is more than {NARROWEST} times as long as wide"
             raise LimitError("pixels", said)
         unit = self.patch_size * self.merge_size
         sides = [round(n / unit) * unit for n in (height, width)]
-        if math.prod(sides) > self.max_pixels:
-            scale = math.sqrt(height * width / self.max_pixels)
+        if math.prod(sides) > most:
+            scale = math.sqrt(height * width / most)
             sides = [max(unit, math.floor(n / scale / unit) * unit) for n in (height, width)]
         elif math.prod(sides) < self.min_pixels:
             scale = math.sqrt(self.min_pixels / (height * width))
@@ -83,10 +86,23 @@ class PictureBudget:
 
 @config
 class FilmBudget(PictureBudget):
-    """The same of films, which torch resamples and Pillow does not, as in training."""
+    """The same of films, which torch resamples and Pillow does not, as in training.
+
+    Attributes:
+        cap_pixels_per_frame: whether a film of many frames has smaller ones, so that it comes to `max_video_tokens`.
+    """
 
     min_pixels: Pixels = 28 * 28 * 128
     max_pixels: Pixels = 28 * 28 * 768
+    cap_pixels_per_frame: bool | None = None
+    max_video_tokens: Annotated[int, Field(gt=0, le=1 << 24)] = 128_000
+
+    def _most(self, n_frames: int) -> int:
+        if not self.cap_pixels_per_frame:
+            return self.max_pixels
+        whole = int(self.max_video_tokens * (self.patch_size * self.merge_size) ** 2 * 0.9)
+        share = whole * self.temporal_patch_size // n_frames
+        return max(min(self.max_pixels, share), int(self.min_pixels * 1.05))
 
     def _resized(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
         return resampled(frames, size, self.resample)

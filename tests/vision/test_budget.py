@@ -65,13 +65,14 @@ def said_of_films(folder: Path, **given: Any) -> Any:
     return read(folder)["video"]
 
 
-@given(t=st.integers(1, 5), height=st.integers(1, 90), width=st.integers(1, 90))
+@given(t=st.integers(1, 5), height=st.integers(1, 90), width=st.integers(1, 90), most=st.none() | st.integers(1, 60))
 def test_any_film_is_prepared_as_the_reference_does(
-    tmp_path_factory: pytest.TempPathFactory, t: int, height: int, width: int
+    tmp_path_factory: pytest.TempPathFactory, t: int, height: int, width: int, most: int | None
 ) -> None:
     pytest.importorskip("torchvision", reason="transformers prepares films with torchvision, which is not installed")
-    film, ours = noise(t, height, width), said_of_films(tmp_path_factory.getbasetemp(), **SMALL)
-    want = hf.Qwen2VLVideoProcessor(**SMALL)(film, input_data_format="channels_first", return_tensors="pt")
+    capped = {} if most is None else {"cap_pixels_per_frame": True, "max_video_tokens": most}
+    film, ours = noise(t, height, width), said_of_films(tmp_path_factory.getbasetemp(), **SMALL, **capped)
+    want = hf.Qwen2VLVideoProcessor(**SMALL, **capped)(film, input_data_format="channels_first", return_tensors="pt")
     assert checked(ours(film), want, BOXES) <= LIMIT
 
 
@@ -87,6 +88,19 @@ def test_a_film_is_its_frames_as_pictures_but_for_rounding(
     for frame, mine in zip(film, got, strict=False):
         want = theirs(frame.permute(1, 2, 0).numpy(), input_data_format="channels_last", return_tensors="pt")
         assert checked(mine[None].expand(2, -1, -1, -1), want, BOXES) <= LEVELS
+
+
+@given(t=st.integers(1, 40), height=st.integers(20, 90), width=st.integers(20, 90), most=st.integers(100, 400))
+def test_a_long_film_has_smaller_frames(
+    tmp_path_factory: pytest.TempPathFactory, t: int, height: int, width: int, most: int
+) -> None:
+    said = {**SMALL, "size": {"shortest_edge": 1, "longest_edge": 1 << 20}, "max_video_tokens": most}
+    whole, capped = (
+        said_of_films(tmp_path_factory.getbasetemp(), **said, cap_pixels_per_frame=cap)(noise(t, height, width))
+        for cap in (False, True)
+    )
+    tokens = [len(x) // 2 * x.shape[2] * x.shape[3] / 64 for x in (whole, capped)]
+    assert tokens[1] <= min(tokens[0], most)
 
 
 def test_real_films_are_prepared_as_the_reference_does(shared_data: Path, tmp_path: Path) -> None:
@@ -108,7 +122,7 @@ def test_the_budget_has_names_of_all_versions(tmp_path: Path) -> None:
     assert read(tmp_path)["image"].max_pixels == 9000
 
 
-@pytest.mark.parametrize("change", [{"resample": 1}, {"do_resize": False}, {"cap_pixels_per_frame": True}])
+@pytest.mark.parametrize("change", [{"resample": 1}, {"do_resize": False}, {"max_video_tokens": 0}])
 def test_a_file_that_asks_for_something_else_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         said_of_films(tmp_path, **change)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -21,6 +21,9 @@ from mmworld.types import Chunk, Takes
 from mmworld.vision.budget import FilmBudget
 from mmworld.vision.qwen import Qwen2VisionConfig, Qwen25VisionConfig, QwenVision
 from mmworld.weights.keymap import KeyMap
+
+LONGEST = 18_000
+"""Tokens of a film in a conversation, at most: one of more has smaller frames, as in training."""
 
 
 @config
@@ -106,7 +109,8 @@ class QwenVL(nn.Module):
         if chunk.modality == "image":
             return Film(like(self, processor(self, "image")(chunk.data)))
         # An old folder says of pictures what holds for films, too.
-        prepare = self.processors.get("video") or FilmBudget(**asdict(processor(self, "image")))
+        said = self.processors.get("video") or FilmBudget(**asdict(processor(self, "image")))
+        prepare = replace(said, cap_pixels_per_frame=True, max_video_tokens=LONGEST)
         seconds = self.vision.boxes.time * (chunk.end - chunk.start) / len(chunk.data)
         return Film(like(self, prepare(chunk.data)), seconds)
 
