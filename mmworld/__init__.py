@@ -13,6 +13,7 @@ _PUBLIC = {
     "Mask": "mmworld.attention",
     "caption": "mmworld.verbs.caption",
     "stream": "mmworld.verbs.caption",
+    "transcribe": "mmworld.verbs.transcribe",
     "load": "mmworld.models.zoo",
     "World": "mmworld.models.world",
     "Session": "mmworld.models.session",

@@ -54,7 +54,9 @@ def live(i: int, caption: Caption, origin: Origin) -> str:
 def segment(i: int, caption: Caption) -> dict[str, Any]:
     """A caption as Whisper's JSON segment."""
     times = {"start": round(caption.start, 3), "end": round(caption.end, 3)}
-    return {"id": i, **times, "text": _line(caption), "avg_logprob": round(caption.score, 4)}
+    words = [{"word": w.text, "start": round(w.start, 3), "end": round(w.end, 3)} for w in caption.words]
+    said = {"id": i, **times, "text": _line(caption), "avg_logprob": round(caption.score, 4)}
+    return said | ({"words": words} if words else {})
 
 
 def _line(caption: Caption) -> str:
@@ -81,8 +83,9 @@ def _tsv(i: int, caption: Caption, origin: Origin) -> str:
 def _json(captions: Sequence[Caption], origin: Origin) -> str:
     segments = [segment(i, c) for i, c in enumerate(captions)]
     text = " ".join(s["text"] for s in segments)
-    result = {"text": text, "segments": segments, "language": "en", **vars(origin), "schema_version": SCHEMA_VERSION}
-    return json.dumps(result)
+    language = next((c.language for c in captions if c.language), "en")
+    about = {"language": language, **vars(origin), "schema_version": SCHEMA_VERSION}
+    return json.dumps({"text": text, "segments": segments, **about})
 
 
 def _jsonl(i: int, caption: Caption, origin: Origin) -> str:

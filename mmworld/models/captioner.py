@@ -197,6 +197,17 @@ class Captioner:
                 yield Caption(after(self.prompt, text.text), *one.span, text.score, one.source)
 
 
+def one_by_one(
+    stream: Callable[..., Iterator[Caption]], sources: Iterable[Source | Media], **options: Any
+) -> Iterator[Caption | Failure]:
+    """What `stream` makes of one source after another; of a bad one what it could make and then a `Failure`."""
+    for source in sources:
+        try:
+            yield from stream(source, **options)
+        except MMWorldError as e:
+            yield Failure(label(source), e)
+
+
 def _cut(chunks: Iterable[Chunk], segments: Segments, tap: Tap | None) -> Iterator[Segment]:
     try:
         for chunk in chunks:

@@ -11,16 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmworld.errors import MMWorldError
 from mmworld.generate.beam import Beam
 from mmworld.generate.decode import after, decode
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
-from mmworld.models.captioner import DEFAULT, Failure, Tap
+from mmworld.models.captioner import DEFAULT, Failure, Tap, one_by_one
 from mmworld.models.looking import film, look
 from mmworld.models.message import RATE, Assistant, Message
-from mmworld.models.opening import label
 from mmworld.stream.ops import prefetch
 from mmworld.stream.policy import TICK, Judge, Policy
 from mmworld.stream.spread import Spread
@@ -114,11 +112,7 @@ class Watcher:
 
     def stream_many(self, sources: Iterable[Source | Media], **options: object) -> Iterator[Caption | Failure]:
         """Captions of one source after another; of a bad one what could be made and then a `Failure`."""
-        for source in sources:
-            try:
-                yield from self.stream(source, **options)  # type: ignore[arg-type]
-            except MMWorldError as e:
-                yield Failure(label(source), e)
+        return one_by_one(self.stream, sources, **options)
 
     @torch.no_grad()
     def _say(self, parts: Sequence[Chunk], start: float, end: float, source: str) -> Iterator[Caption]:

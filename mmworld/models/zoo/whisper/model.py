@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from mmworld.attention import CAUSAL
 from mmworld.config import pick
 from mmworld.errors import UsageError
 from mmworld.modalities.audio.whisper import WhisperConfig, WhisperEncoder, names
-from mmworld.models.message import Message, Takes
+from mmworld.modalities.audio.windows import Windows
+from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import like, processor, row, shown, vocabulary, words
 from mmworld.models.zoo.whisper.marks import Marks
 from mmworld.nn.attention import CrossAttention, Pass
@@ -24,7 +25,11 @@ from mmworld.nn.layer import Layer
 from mmworld.nn.position import Learned
 from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer
+from mmworld.types import Caption, Takes
 from mmworld.weights.keymap import Fuse, KeyMap, Place
+
+if TYPE_CHECKING:
+    from mmworld.models.zoo.whisper.longform import Decoding
 
 
 @dataclass
@@ -98,6 +103,15 @@ class Whisper(nn.Module):
         logits = self.sayable(self(row(self, ids), heard, state)[:, -1])
         logits[:, list(self.marks.said.begin_suppress_tokens or ())] = -torch.inf
         return state, logits
+
+    def transcribe(
+        self, sound: Iterable[Tensor], how: Decoding | None = None, *, start: float = 0.0, source: str = ""
+    ) -> Iterator[Caption]:
+        """What is said in samples [S] at 16 kHz, however many, see `longform.transcribe`."""
+        from mmworld.models.zoo.whisper import longform
+
+        windows = Windows(sound, self.config.num_mel_bins, 2 * self.config.max_source_positions)
+        return longform.transcribe(self, windows, how or longform.Decoding(), start=start, source=source)
 
     def languages(self, heard: Tensor) -> dict[str, float]:
         """How likely each language is spoken in what `encode` made of a sound [1, N, D], by its code, the likeliest
