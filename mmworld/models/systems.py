@@ -142,6 +142,7 @@ SYSTEMS = (
         "projection",
         ("Qwen/Qwen2-Audio-7B-Instruct", "Qwen/Qwen2-Audio-7B"),
     ),
+    System("Silero VAD", (), "find speech", "audio", "", ()),
     System("Whisper", ("whisper",), "transcribe", "audio", "cross", ("openai/whisper-tiny",)),
     System("Point-BERT", (), "encode, classify, pre-train", "points", "", ()),
     System("PointLLM", ("pointllm",), "caption, ask", "points, text", "projection", ()),

@@ -14,21 +14,34 @@ from mmworld.errors import MediaError
 from mmworld.media.audio import samples
 from mmworld.media.gate import Media, open_media
 from mmworld.media.sound import Samples
+from mmworld.modalities.audio.speech import Heard, Hysteresis
+from mmworld.modalities.audio.vad import SileroVAD
 from mmworld.models.captioner import Failure, Tap, one_by_one
 from mmworld.models.message import RATE
-from mmworld.models.zoo.whisper.longform import Decoding
+from mmworld.models.zoo.whisper.longform import Decoding, Quiet
 from mmworld.stream.ops import prefetch
 from mmworld.types import Caption, Chunk, Source
 from mmworld.verbs.model import able, loaded
+
+SPOKEN = Hysteresis(silence=0.5, margin=0.2)
+"""What is listened to: with pauses between words, and somewhat more."""
 
 
 class Scribe(Protocol):
     """A model that writes down what is said."""
 
     def transcribe(
-        self, sound: Iterable[Tensor], how: Decoding, *, start: float = 0.0, source: str = ""
+        self,
+        sound: Iterable[Tensor],
+        how: Decoding,
+        *,
+        quiet: Quiet | None = None,
+        start: float = 0.0,
+        source: str = "",
     ) -> Iterator[Caption]:
-        """What is said in samples [S] at `RATE`, which begin at `start` seconds, as it is found out."""
+        """What is said in samples [S] at `RATE`, which begin at `start` seconds, as it is found out, without what is
+        quiet.
+        """
         ...
 
 
@@ -39,6 +52,7 @@ def transcribe(
     language: str | None = None,
     task: str = "transcribe",
     words: bool = False,
+    vad: str | os.PathLike[str] | SileroVAD | None = None,
     device: str = "cpu",
     start: float = 0.0,
     end: float | None = None,
@@ -53,6 +67,7 @@ def transcribe(
         language: name or code; None is the one that is spoken in the first window.
         task: "transcribe", or "translate" into English.
         words: whether segments have their words, with the times of each.
+        vad: a voice activity detector, or its file (Silero's ONNX): where nobody speaks, nothing is listened to.
         start, end: seconds.
         tap: is shown every chunk that is read.
         options: others of `Decoding`: width, temperatures, limits, prompt.
@@ -63,7 +78,7 @@ def transcribe(
         MediaError: the source is refused, or ends in a fault; what was said before it has been given by then.
     """
     how = Decoding(language, task, words, **options)
-    return Transcriber(loaded(model, device), how).stream(source, start=start, end=end, tap=tap)
+    return Transcriber(loaded(model, device), how, vad).stream(source, start=start, end=end, tap=tap)
 
 
 class Transcriber:
@@ -72,11 +87,18 @@ class Transcriber:
     Args:
         model: see `Scribe`.
         how: language, task, and how it is decoded.
+        vad: tells where nobody speaks.
     """
 
-    def __init__(self, model: Any, how: Decoding = Decoding()) -> None:  # noqa: B008 (frozen)
+    def __init__(
+        self,
+        model: Any,
+        how: Decoding = Decoding(),  # noqa: B008 (frozen)
+        vad: str | os.PathLike[str] | SileroVAD | None = None,
+    ) -> None:
         self.model: Scribe = able(model, "transcribe", "write down what is said", "transcribe")
         self.how = how
+        self.vad = SileroVAD.load(os.fspath(vad)) if isinstance(vad, str | os.PathLike) else vad
 
     def stream(
         self, source: Source | Media, *, start: float = 0.0, end: float | None = None, tap: Tap | None = None
@@ -87,9 +109,15 @@ class Transcriber:
             pieces = _to_its_fault(read, faults)
             if (first := next(pieces, None)) is not None:
                 heard = (_shown(piece, tap) for piece in itertools.chain([first], pieces))
-                yield from self.model.transcribe(heard, self.how, start=first.time, source=media.name)
+                yield from self._said(heard, first.time, media.name)
         if faults:
             raise faults[0]
+
+    def _said(self, pieces: Iterator[Tensor], start: float, source: str) -> Iterator[Caption]:
+        if self.vad is None:
+            return self.model.transcribe(pieces, self.how, start=start, source=source)
+        heard = Heard(pieces, self.vad, SPOKEN)
+        return self.model.transcribe(heard, self.how, quiet=heard.quiet, start=start, source=source)
 
     def stream_many(self, sources: Iterable[Source | Media], **options: Any) -> Iterator[Caption | Failure]:
         """Segments of one source after another; of a bad one what could be heard and then a `Failure`."""

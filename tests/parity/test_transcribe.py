@@ -81,6 +81,17 @@ def test_what_came_before_a_fault_is_given(folder: Path) -> None:
     assert rest
 
 
+def test_where_nobody_speaks_nothing_is_listened_to(folder: Path, shared_data: Path) -> None:
+    pytest.importorskip("google.protobuf", reason="the extra 'onnx' is not installed")
+    vad, media = shared_data / "weights" / "silero_vad" / "silero_vad.onnx", shared_data / "media"
+    speech = [p.data for p in samples(open_media(media / "audio" / "jfk.flac"), rate=16_000, mono=True, end=3.0)]
+    late = sound_file(torch.cat([torch.zeros(40_000, 1), *speech]).numpy(), 16_000)
+    assert next(mmworld.transcribe(late, model=folder, **QUICK)).start < 1.0
+    assert 2.5 < next(mmworld.transcribe(late, model=folder, vad=vad, **QUICK)).start < 4.0
+    car = media / "aligned_imagebind" / "car_audio.wav"
+    assert list(mmworld.transcribe(car, model=folder, vad=vad, **QUICK)) == []
+
+
 def test_nothing_is_said_in_no_sound(folder: Path) -> None:
     assert list(mmworld.transcribe(sound_file(tone(0.005, 16_000), 16_000), model=folder)) == []
 

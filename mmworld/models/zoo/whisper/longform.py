@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from mmworld.types import Caption
 
 FRAME = 0.01
 """Seconds of a frame; a time that can be said is two."""
+TINY = 1e-6
 WARM = 0.5
 """What was decoded at this temperature or above is not what the next window is told of."""
 
@@ -75,13 +76,24 @@ class Stretch:
     end: float
 
 
+Quiet = Callable[[float, float], float]
+"""Seconds from one time of a sound on, at most until another, in which nobody speaks."""
+
+
 @torch.no_grad()
 def transcribe(
-    model: Whisper, sound: Windowed, how: Decoding = Decoding(), *, start: float = 0.0, source: str = ""
+    model: Whisper,
+    sound: Windowed,
+    how: Decoding = Decoding(),
+    *,
+    quiet: Quiet | None = None,
+    start: float = 0.0,
+    source: str = "",
 ) -> Iterator[Caption]:
     """What is said, as it is found out: each window begins where the last time said in the one before it is.
 
     Args:
+        quiet: what is not listened to; asked of times that the windows have come to.
         start: seconds at which the sound begins.
         source: name that each segment bears.
 
@@ -93,6 +105,9 @@ def transcribe(
     at, told = 0, True
     while (found := sound.window(at))[1] > 0:
         mel, n = found
+        if quiet and (skipped := int(quiet(at * FRAME, (at + n) * FRAME) / FRAME + TINY)):
+            at += skipped
+            continue
         heard = model.encode(like(model, mel)[None])
         if how.language is None and language is None:
             language = next(iter(model.languages(heard)), None)

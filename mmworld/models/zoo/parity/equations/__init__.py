@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmworld.models.zoo.parity.case import Pairs
-from mmworld.models.zoo.parity.equations import flamingo, pointbert, pointllm, pointnet2, show_and_tell
+from mmworld.models.zoo.parity.equations import flamingo, pointbert, pointllm, pointnet2, show_and_tell, silero_vad
 
 EQUATIONS: dict[str, Callable[[], Pairs]] = {
     "Flamingo": flamingo.compare,
@@ -15,5 +15,6 @@ EQUATIONS: dict[str, Callable[[], Pairs]] = {
     "PointLLM": pointllm.compare,
     "PointNet++": pointnet2.compare,
     "Show and Tell": show_and_tell.compare,
+    "Silero VAD": silero_vad.compare,
 }
 """By the name of the system: what ours gives and what the equations give, of a tiny model with random weights."""
