@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -235,3 +236,13 @@ def test_unknown_languages_and_tasks_are_refused(tmp_path: Path) -> None:
     ours.tokenizer = None
     with pytest.raises(UsageError, match="no vocabulary"):
         next(iter(transcribe(ours, Cut(frames(100, 0)), PLAIN)))
+
+
+def test_what_is_never_said_may_stand_in_the_config(tmp_path: Path) -> None:
+    """Where it stood before there was a generation_config.json."""
+    whispers.whisper(tmp_path, 0, {"suppress_tokens": None, "begin_suppress_tokens": None})
+    config = json.loads((tmp_path / "config.json").read_text())
+    never = {"suppress_tokens": [5, 9], "begin_suppress_tokens": [7]}
+    (tmp_path / "config.json").write_text(json.dumps(config | never))
+    said = mmworld.load(tmp_path).said
+    assert (said.suppress_tokens, said.begin_suppress_tokens) == ((5, 9), (7,))

@@ -202,7 +202,7 @@ class _Window:
     def _text(self, temperature: float, seed: int) -> Generation:
         """Its score is of what the rules leave, before the temperature."""
         marks, stop, model = self.model.marks, Stop(self.most), self.model
-        rules = (Suppress(marks.said.begin_suppress_tokens or (), first=1), marks.times)
+        rules = (Suppress(model.said.begin_suppress_tokens or (), first=1), marks.times)
         if not temperature and self.how.width > 1:
             (made,) = decode(model, self.state.fork(), self.logits, Beam(self.how.width, 1.0, (*rules, left)), stop)
             return made

@@ -22,7 +22,7 @@ STEP = 0.02
 
 @config
 class Said:
-    """What generation_config.json says under these names."""
+    """What generation_config.json says under these names, or config.json, where they once stood."""
 
     decoder_start_token_id: int | None = None
     lang_to_id: dict[str, int] | None = None
@@ -33,6 +33,13 @@ class Said:
     begin_suppress_tokens: tuple[int, ...] | None = None
     alignment_heads: tuple[tuple[int, int], ...] | None = None
     max_initial_timestamp_index: int | None = None
+    is_multilingual: bool = True
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], generation: Mapping[str, Any]) -> Said:
+        """Of both; ConfigError if a value is of the wrong type."""
+        given = {name: value for name, value in generation.items() if value is not None}
+        return pick(cls, {**config, **given}, where="generation_config.json")
 
 
 @dataclass(frozen=True)
@@ -100,14 +107,12 @@ class Marks:
     said: Said
 
     @classmethod
-    def read(cls, generation: Mapping[str, Any], vocabulary: Pretrained) -> Marks:
-        """Of what generation_config.json says, and where it says nothing of the vocabulary.
+    def read(cls, said: Said, vocabulary: Pretrained) -> Marks:
+        """Of what the checkpoint says, and where it says nothing of its vocabulary.
 
         Raises:
-            ConfigError: a value is of the wrong type.
             UsageError: neither has a token that a transcript needs.
         """
-        said = pick(Said, generation, where="generation_config.json")
         start = _first(said.decoder_start_token_id, vocabulary.id("<|startoftranscript|>"))
         silent = _first(said.no_timestamps_token_id, vocabulary.id("<|notimestamps|>"))
         if start is None or silent is None or not vocabulary.ends:
@@ -116,7 +121,7 @@ class Marks:
         tasks = said.task_to_id or {task: i for task, i in _known(vocabulary, TASKS).items() if languages}
         previous = _first(said.prev_sot_token_id, vocabulary.id("<|startofprev|>"))
         by_code = {token.strip("<|>"): i for token, i in languages.items()}
-        if generation.get("is_multilingual") is False:
+        if not said.is_multilingual:
             by_code, tasks = {}, {}
         return cls(start, min(vocabulary.ends), by_code, tasks, silent, previous, said)
 

@@ -19,7 +19,7 @@ from mmworld.modalities.audio.whisper import WhisperConfig, WhisperEncoder, name
 from mmworld.modalities.audio.windows import Windows
 from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import like, processor, row, shown, vocabulary, words
-from mmworld.models.zoo.whisper.marks import Marks
+from mmworld.models.zoo.whisper.marks import Marks, Said
 from mmworld.nn.attention import CrossAttention, Pass
 from mmworld.nn.layer import Layer
 from mmworld.nn.position import Learned
@@ -81,9 +81,14 @@ class Whisper(nn.Module):
         return self.encoder(mel)
 
     @cached_property
+    def said(self) -> Said:
+        """What the checkpoint says of decoding."""
+        return Said.read(self.source, self.generation)
+
+    @cached_property
     def marks(self) -> Marks:
         """The ids that are no words; UsageError if the checkpoint does not say enough of them."""
-        return Marks.read(self.generation, vocabulary(self))
+        return Marks.read(self.said, vocabulary(self))
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Hear the last sound, in the language that is spoken; an assistant's words are how the transcript begins.
@@ -101,7 +106,7 @@ class Whisper(nn.Module):
         ids += vocabulary(self).encode(f" {begun}", whole=False) if begun else []
         state = KVState()
         logits = self.sayable(self(row(self, ids), heard, state)[:, -1])
-        logits[:, list(self.marks.said.begin_suppress_tokens or ())] = -torch.inf
+        logits[:, list(self.said.begin_suppress_tokens or ())] = -torch.inf
         return state, logits
 
     def transcribe(
@@ -138,7 +143,7 @@ class Whisper(nn.Module):
         self._hidden(row(self, ids), None, watched)
         above = range(self.config.decoder_layers // 2, self.config.decoder_layers)
         every = ((layer, head) for layer in above for head in range(self.config.decoder_attention_heads))
-        heads = self.marks.said.alignment_heads or tuple(every)
+        heads = self.said.alignment_heads or tuple(every)
         return torch.stack([_weights(watched, layer, head) for layer, head in heads])
 
     def forward(self, ids: Tensor, context: Tensor | None = None, state: KVState | None = None) -> Tensor:
@@ -162,7 +167,7 @@ class Whisper(nn.Module):
 
     def sayable(self, logits: Tensor) -> Tensor:
         """Logits [B, V], -inf in place where ids are never said."""
-        logits[:, list(self.generation.get("suppress_tokens") or ())] = -torch.inf
+        logits[:, list(self.said.suppress_tokens or ())] = -torch.inf
         return logits
 
     def _logits(self, x: Tensor) -> Tensor:
