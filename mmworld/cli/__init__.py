@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 VERBS = {
     "caption": "caption video, sound, images, point clouds and sensor series as they stream",
+    "transcribe": "write down what is said in sounds and films, with times",
     "demo": "caption the sample media that come with mmworld",
     "eval": "score a model on held-out data, as a table",
     "train": "train a model from a recipe",
@@ -45,7 +46,7 @@ def command(argv: Sequence[str]) -> int:
 def _dispatch(argv: list[str]) -> int:
     first = argv[0] if argv else "--help"
     if first in ("-h", "--help", "help"):
-        print(HELP.format(verbs="\n".join(f"  {name:<9}{text}" for name, text in VERBS.items())))
+        print(HELP.format(verbs="\n".join(f"  {name:<11}{text}" for name, text in VERBS.items())))
         return 0 if argv else 2
     if first in ("-V", "--version"):
         from mmworld import __version__

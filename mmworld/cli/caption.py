@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmworld.cli import targets
@@ -50,17 +50,23 @@ def add_speech(parser: argparse.ArgumentParser) -> None:
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """The flags of what is read."""
+    """The flags of what is read of a stream."""
+    group = add_gate(parser)
+    group.add_argument("--fps", type=positive, metavar="N", help="frames a second that the model sees")
+    group.add_argument("--sweeps", **SWITCH, help="take a folder of clouds as one stream of sweeps")
+
+
+def add_gate(parser: argparse.ArgumentParser) -> Any:
+    """The flags of what is read, and within what limits."""
     group = parser.add_argument_group("what is read")
     group.add_argument("--start", type=seconds, metavar="TIME", help="begin here: seconds or HH:MM:SS.mmm")
     group.add_argument("--end", type=seconds, metavar="TIME", help="stop here")
-    group.add_argument("--fps", type=positive, metavar="N", help="frames a second that the model sees")
     group.add_argument("--input-format", metavar="F", help="raw sound without a header: s16le:16000:1")
-    group.add_argument("--sweeps", **SWITCH, help="take a folder of clouds as one stream of sweeps")
     group.add_argument("--allow-url", **SWITCH, help="fetch https: inputs")
     group.add_argument("--offline", **SWITCH, help="open no socket")
     for name in LIMITS:
         group.add_argument(f"--limit-{name}", type=count, metavar="N", help=f"refuse an input of more {name}")
+    return group
 
 
 def add_writing(parser: argparse.ArgumentParser) -> None:
@@ -77,18 +83,25 @@ def add_writing(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Caption every input; 0, 3 if some failed or were salvaged, 4 if all failed."""
+    from mmworld.cli.work import captioner
+
+    return written(args, captioner, whole_folders=args.sweeps)
+
+
+def written(args: argparse.Namespace, make: Callable[[Any, argparse.Namespace], Any], *, whole_folders: bool) -> int:
+    """Write what `make` says of every input, see `Work`; 0, 3 if some failed or were salvaged, 4 if all failed."""
     from mmworld.cli.work import Work
 
     if not args.input:
         raise UsageError("no INPUT", hint="a file, a folder, a pattern, or - for standard input")
     if args.end is not None and args.end <= (args.start or 0.0):
         raise UsageError(f"--end {args.end:g} is not after --start {args.start or 0:g}")
-    inputs = expand(args.input, whole_folders=args.sweeps)
+    inputs = expand(args.input, whole_folders=whole_folders)
     planned = _planned(args, inputs)
     if args.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         args.allow_url = False
-    return verdict(Work(args, several=len(inputs) > 1).caption(planned))
+    return verdict(Work(args, several=len(inputs) > 1, make=make).caption(planned))
 
 
 def verdict(whole: Sequence[bool | None]) -> int:

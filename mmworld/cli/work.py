@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -62,11 +62,25 @@ class Entry:
         return not any(warning.startswith(LOST) for warning in self.warnings)
 
 
-class Work:
-    """What the inputs of one command share: settings, progress, and the model, loaded for the first readable input."""
+def captioner(model: Any, args: argparse.Namespace) -> Captioner | Watcher:
+    """What captions with a model, as the flags say."""
+    from mmworld.verbs import caption
 
-    def __init__(self, args: argparse.Namespace, *, several: bool) -> None:
+    return caption.captioner(model, policy(args), prompt=args.prompt)
+
+
+class Work:
+    """What the inputs of one command share: settings, progress, and the model, loaded for the first readable input.
+
+    Args:
+        make: of the model and the settings, what speaks: its `stream_many` makes captions of sources.
+    """
+
+    def __init__(
+        self, args: argparse.Namespace, *, several: bool, make: Callable[[Any, argparse.Namespace], Any] = captioner
+    ) -> None:
         self.args = args
+        self._make = make
         self.several = several
         self.progress = Progress(args.progress)
         self._noticed = False
@@ -87,11 +101,10 @@ class Work:
         return self._outcomes
 
     @cached_property
-    def captioner(self) -> Captioner | Watcher:
-        """The captioner that the flags describe."""
+    def captioner(self) -> Any:
+        """What speaks, as the flags describe."""
         import torch
 
-        from mmworld.verbs.caption import captioner
         from mmworld.verbs.model import loaded
 
         device = self.args.device
@@ -102,7 +115,7 @@ class Work:
         if self.args.threads:
             torch.set_num_threads(self.args.threads)
         torch.manual_seed(self.args.seed)
-        return captioner(loaded(self.args.model, device), policy(self.args), prompt=self.args.prompt)
+        return self._make(loaded(self.args.model, device), self.args)
 
     @cached_property
     def origin(self) -> Origin:
@@ -118,7 +131,8 @@ class Work:
         first = next(entries, None)
         if first is None:
             return
-        span = {"start": self.args.start or 0.0, "end": self.args.end, "fps": self.args.fps}
+        span = {"start": self.args.start or 0.0, "end": self.args.end}
+        span |= {"fps": self.args.fps} if "fps" in self.args else {}
         sources = (entry.source for entry in _chain(first, entries))
         tap = first.timeline.add if first.timeline else None
         try:
