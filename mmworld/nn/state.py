@@ -53,7 +53,7 @@ class KVState:
     @property
     def nbytes(self) -> int:
         """Bytes of memory held, room to grow included."""
-        context = sum(k.nbytes + v.nbytes for k, v in self.context.values())
+        context = sum(x[: 1 if _one(x) else len(x)].nbytes for pair in self.context.values() for x in pair)
         return context + sum(row.nbytes for row in (*self.keys, *self.values))
 
     def fork(self) -> KVState:
@@ -84,7 +84,7 @@ class KVState:
         """Keep only these rows of the batch, int64 [rows], in this order; a row may be repeated."""
         self.keys = [Row(r.x[rows]) for r in self.keys]
         self.values = [Row(r.x[rows]) for r in self.values]
-        self.context = {i: (k[rows], v[rows]) for i, (k, v) in self.context.items()}
+        self.context = {i: (_rows(k, rows), _rows(v, rows)) for i, (k, v) in self.context.items()}
 
     def mask(self, new: tuple[int, ...]) -> Mask:
         """The rule for new blocks as queries over held and new blocks as keys."""
@@ -150,6 +150,16 @@ class KVState:
         if min(blocks, default=0) < 0 or any(len(row) != sum(blocks) for row in (*keys, *values)):
             raise CheckpointError(f"a saved state of {sum(blocks)} tokens holds keys or values of another length")
         return cls(None if window < 0 else window, sinks, blocks, keys, values, context, offset, delta)
+
+
+def _rows(x: Tensor, rows: Tensor) -> Tensor:
+    """These rows; those of one that is repeated share its memory, as it is never written to."""
+    return x[:1].expand(len(rows), *x.shape[1:]) if _one(x) else x[rows]
+
+
+def _one(x: Tensor) -> bool:
+    """Whether all rows are one in memory."""
+    return len(x) == 1 or (len(x) > 1 and x.stride(0) == 0)
 
 
 def _pairs(tensors: Mapping[str, Tensor], first: str, second: str) -> dict[int, tuple[Tensor, Tensor]]:

@@ -273,6 +273,23 @@ def test_stacked_states_go_on_as_each_alone(
     assert relative_error(together, torch.cat(want)) < 1e-10
 
 
+@given(picks=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=4))
+def test_one_row_that_is_repeated_is_held_once(picks: list[list[int]]) -> None:
+    """As the beams of one picture or sound are."""
+    state, x = KVState(), torch.randn(1, 5, 2, 3)
+    state.context[0] = x, 2 * x
+    once = state.nbytes
+    n = 1
+    for pick in picks:
+        state.select(torch.tensor([i % n for i in pick]))
+        n = len(pick)
+        assert torch.equal(state.context[0][0], x.repeat(n, 1, 1, 1))
+        assert torch.equal(state.context[0][1], 2 * x.repeat(n, 1, 1, 1))
+        assert state.nbytes == once
+    (again,) = KVState.from_tensors(state.tensors()).context.values()
+    assert torch.equal(again[0], state.context[0][0])
+
+
 def test_states_of_different_shapes_do_not_stack() -> None:
     with pytest.raises(ValueError, match="different shapes"):
         KVState.stack([KVState(), KVState(window=3)])
