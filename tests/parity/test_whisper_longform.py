@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,8 @@ from mmworld.media.gate import open_media
 from mmworld.modalities.audio.windows import Windows
 from mmworld.models.message import Message
 from mmworld.models.zoo.whisper.longform import Decoding, transcribe
+from mmworld.models.zoo.whisper.marks import Marks, Said
+from mmworld.text.pretrained import Pretrained
 from mmworld.types import Caption, Chunk
 
 hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
@@ -224,6 +227,39 @@ def test_what_the_files_do_not_say_the_vocabulary_does(tmp_path: Path) -> None:
     less = mmworld.load(tmp_path / "less").marks
     assert (less.languages, less.tasks) == (whole.languages, dict(sorted(whole.tasks.items())))
     assert (less.silent, less.previous, less.start, less.end) == (whole.silent, whole.previous, whole.start, whole.end)
+
+
+def test_a_vocabulary_as_it_was_released_says_it_all(shared_data: Path, tmp_path: Path) -> None:
+    """Without a generation_config.json: the ids are those that released ones have."""
+    theirs = whispers.whisper(tmp_path, 0, vocab_size=51865)
+    for name in ("tokenizer.json", "generation_config.json"):
+        (tmp_path / name).unlink()
+    config = json.loads((tmp_path / "config.json").read_text())
+    for name in ("decoder_start_token_id", "eos_token_id", "suppress_tokens", "begin_suppress_tokens"):
+        config.pop(name, None)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shutil.copy(shared_data / "tokenizers" / "whisper" / "multilingual.tiktoken", tmp_path)
+    ours = mmworld.load(tmp_path)
+    marks, core = ours.marks, ours.tokenizer
+    assert (marks.start, marks.end, marks.silent, marks.previous) == (50258, 50257, 50363, 50361)
+    assert (marks.languages["en"], marks.languages["su"], len(marks.languages)) == (50259, 50357, 99)
+    assert marks.tasks == {"transcribe": 50359, "translate": 50358}
+    assert marks.never == tuple(range(50258, 50363))
+    assert marks.first == (220, 50257)
+    mel = frames(2 * WINDOW, 0)
+    given = {"decoder_start_token_id": 50258, "eos_token_id": 50257, "bos_token_id": 50257, "pad_token_id": 50257}
+    given |= {"lang_to_id": {f"<|{code}|>": i for code, i in marks.languages.items()}, "task_to_id": marks.tasks}
+    given |= {"no_timestamps_token_id": 50363, "suppress_tokens": list(marks.never), "max_length": whispers.POSITIONS}
+    theirs.generation_config = hf.GenerationConfig(**given, begin_suppress_tokens=list(marks.first))
+    assert core.decode(core.encode(" ask not")) == " ask not"
+    check(ours, list(transcribe(ours, Cut(mel), PLAIN)), told(theirs, mel))
+
+
+def test_the_released_vocabulary_of_english_alone_asks_for_no_language(shared_data: Path, tmp_path: Path) -> None:
+    shutil.copy(shared_data / "tokenizers" / "whisper" / "gpt2.tiktoken", tmp_path)
+    vocabulary = Pretrained.load(tmp_path)
+    assert vocabulary is not None
+    assert Marks.read(Said(), vocabulary).begin(None, "transcribe", times=False) == [50257, 50362]
 
 
 def test_unknown_languages_and_tasks_are_refused(tmp_path: Path) -> None:

@@ -57,6 +57,10 @@ class Decoding:
     previous: bool = True
     prompt: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.temperatures or min(self.temperatures) < 0:
+            raise ValueError(f"temperatures must be some numbers from 0 up, are {self.temperatures}")
+
 
 class Windowed(Protocol):
     """A sound that is read window by window."""
@@ -202,7 +206,7 @@ class _Window:
     def _text(self, temperature: float, seed: int) -> Generation:
         """Its score is of what the rules leave, before the temperature."""
         marks, stop, model = self.model.marks, Stop(self.most), self.model
-        rules = (Suppress(model.said.begin_suppress_tokens or (), first=1), marks.times)
+        rules = (Suppress(marks.first, first=1), marks.times)
         if not temperature and self.how.width > 1:
             (made,) = decode(model, self.state.fork(), self.logits, Beam(self.how.width, 1.0, (*rules, left)), stop)
             return made

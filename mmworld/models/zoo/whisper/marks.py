@@ -16,6 +16,8 @@ from mmworld.text.languages import LANGUAGES, code
 from mmworld.text.pretrained import Pretrained
 
 TASKS = "transcribe", "translate"
+ENGLISH = 50256
+"""The id that ends a text in the released vocabulary of English alone, which has tokens of languages all the same."""
 STEP = 0.02
 """Seconds from one time that can be said to the next."""
 
@@ -33,7 +35,7 @@ class Said:
     begin_suppress_tokens: tuple[int, ...] | None = None
     alignment_heads: tuple[tuple[int, int], ...] | None = None
     max_initial_timestamp_index: int | None = None
-    is_multilingual: bool = True
+    is_multilingual: bool | None = None
 
     @classmethod
     def read(cls, config: Mapping[str, Any], generation: Mapping[str, Any]) -> Said:
@@ -95,7 +97,8 @@ class Marks:
         tasks: of TASKS.
         silent: says that there are no times; the one before it says that there is no speech.
         previous: comes before the words that went before.
-        said: what the checkpoint says of the rest.
+        never, first: ids that are never said, or not first.
+        latest: index of the last time that may come first.
     """
 
     start: int
@@ -104,11 +107,14 @@ class Marks:
     tasks: Mapping[str, int]
     silent: int
     previous: int | None
-    said: Said
+    never: tuple[int, ...]
+    first: tuple[int, ...]
+    latest: int | None
 
     @classmethod
     def read(cls, said: Said, vocabulary: Pretrained) -> Marks:
-        """Of what the checkpoint says, and where it says nothing of its vocabulary.
+        """Of what the checkpoint says, and where it says nothing of its vocabulary: then no special token but times is
+        said, and no space or end first.
 
         Raises:
             UsageError: neither has a token that a transcript needs.
@@ -121,9 +127,14 @@ class Marks:
         tasks = said.task_to_id or {task: i for task, i in _known(vocabulary, TASKS).items() if languages}
         previous = _first(said.prev_sot_token_id, vocabulary.id("<|startofprev|>"))
         by_code = {token.strip("<|>"): i for token, i in languages.items()}
-        if not said.is_multilingual:
+        end = min(vocabulary.ends)
+        if said.is_multilingual is False or (said.is_multilingual is None and end == ENGLISH):
             by_code, tasks = {}, {}
-        return cls(start, min(vocabulary.ends), by_code, tasks, silent, previous, said)
+        never, first = said.suppress_tokens, said.begin_suppress_tokens
+        never = tuple(range(end + 1, silent)) if never is None else never
+        first = (*vocabulary.encode(" ", whole=False), end) if first is None else first
+        latest = said.max_initial_timestamp_index
+        return cls(start, end, by_code, tasks, silent, previous, never, first, latest)
 
     @property
     def speech(self) -> int:
@@ -168,7 +179,7 @@ class Marks:
     @property
     def times(self) -> Times:
         """The rule of a text that says times."""
-        return Times(self.end, self.zero, self.said.max_initial_timestamp_index)
+        return Times(self.end, self.zero, self.latest)
 
 
 def _first(*ids: int | None) -> int | None:

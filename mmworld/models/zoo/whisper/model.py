@@ -106,7 +106,7 @@ class Whisper(nn.Module):
         ids += vocabulary(self).encode(f" {begun}", whole=False) if begun else []
         state = KVState()
         logits = self.sayable(self(row(self, ids), heard, state)[:, -1])
-        logits[:, list(self.said.begin_suppress_tokens or ())] = -torch.inf
+        logits[:, list(self.marks.first)] = -torch.inf
         return state, logits
 
     def transcribe(
@@ -166,8 +166,9 @@ class Whisper(nn.Module):
         return self.decoder(self.words(ids) + self.told(at), CAUSAL, state, context)
 
     def sayable(self, logits: Tensor) -> Tensor:
-        """Logits [B, V], -inf in place where ids are never said."""
-        logits[:, list(self.said.suppress_tokens or ())] = -torch.inf
+        """Logits [B, V], -inf in place where a model with a vocabulary never says an id."""
+        if self.tokenizer is not None:
+            logits[:, list(self.marks.never)] = -torch.inf
         return logits
 
     def _logits(self, x: Tensor) -> Tensor:
