@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 def transcriber(model: Any, args: argparse.Namespace) -> Any:
     """What transcribes with a model, as the flags say."""
-    from mmworld.models.zoo.whisper.longform import Decoding
+    from mmworld.models.zoo.whisper.decoding import Decoding
     from mmworld.verbs.transcribe import Transcriber
 
     task = "translate" if args.translate else "transcribe"

@@ -18,7 +18,8 @@ from mmworld.modalities.audio.speech import Heard, Hysteresis
 from mmworld.modalities.audio.vad import SileroVAD
 from mmworld.models.captioner import Failure, Tap, one_by_one
 from mmworld.models.message import RATE
-from mmworld.models.zoo.whisper.longform import Decoding, Quiet
+from mmworld.models.zoo.whisper.decoding import DECODING, Decoding
+from mmworld.models.zoo.whisper.longform import Quiet
 from mmworld.stream.ops import prefetch
 from mmworld.types import Caption, Chunk, Source
 from mmworld.verbs.model import able, loaded
@@ -93,7 +94,7 @@ class Transcriber:
     def __init__(
         self,
         model: Any,
-        how: Decoding = Decoding(),  # noqa: B008 (frozen)
+        how: Decoding = DECODING,
         vad: str | os.PathLike[str] | SileroVAD | None = None,
     ) -> None:
         self.model: Scribe = able(model, "transcribe", "write down what is said", "transcribe")

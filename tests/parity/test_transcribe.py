@@ -17,7 +17,7 @@ from mmworld.media.gate import open_media
 from mmworld.modalities.audio.windows import Windows
 from mmworld.models.captioner import Failure
 from mmworld.models.zoo.whisper import longform
-from mmworld.models.zoo.whisper.longform import Decoding
+from mmworld.models.zoo.whisper.decoding import Decoding
 from mmworld.types import Caption, Chunk
 from mmworld.verbs.transcribe import Transcriber
 

@@ -23,7 +23,8 @@ from mmworld.media.audio import samples
 from mmworld.media.gate import open_media
 from mmworld.modalities.audio.windows import Windows
 from mmworld.models.message import Message
-from mmworld.models.zoo.whisper.longform import Decoding, transcribe
+from mmworld.models.zoo.whisper.decoding import Decoding
+from mmworld.models.zoo.whisper.longform import transcribe
 from mmworld.models.zoo.whisper.marks import Marks, Said
 from mmworld.text.pretrained import Pretrained
 from mmworld.types import Caption, Chunk

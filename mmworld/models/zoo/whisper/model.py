@@ -29,7 +29,8 @@ from mmworld.types import Caption, Takes
 from mmworld.weights.keymap import Fuse, KeyMap, Place
 
 if TYPE_CHECKING:
-    from mmworld.models.zoo.whisper.longform import Decoding, Quiet
+    from mmworld.models.zoo.whisper.decoding import Decoding
+    from mmworld.models.zoo.whisper.longform import Quiet
 
 
 @dataclass
@@ -119,10 +120,10 @@ class Whisper(nn.Module):
         source: str = "",
     ) -> Iterator[Caption]:
         """What is said in samples [S] at 16 kHz, however many, see `longform.transcribe`."""
-        from mmworld.models.zoo.whisper import longform
+        from mmworld.models.zoo.whisper import decoding, longform
 
         windows = Windows(sound, self.config.num_mel_bins, 2 * self.config.max_source_positions)
-        return longform.transcribe(self, windows, how or longform.Decoding(), quiet=quiet, start=start, source=source)
+        return longform.transcribe(self, windows, how or decoding.DECODING, quiet=quiet, start=start, source=source)
 
     def languages(self, heard: Tensor) -> dict[str, float]:
         """How likely each language is spoken in what `encode` made of a sound [1, N, D], by its code, the likeliest
