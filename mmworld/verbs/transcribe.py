@@ -82,6 +82,20 @@ def transcribe(
     return Transcriber(loaded(model, device), how, vad).stream(source, start=start, end=end, tap=tap)
 
 
+def languages(
+    source: Source | Media, *, model: Any, device: str = "cpu", start: float = 0.0, end: float | None = None
+) -> dict[str, float]:
+    """How likely each language is spoken in the first window of a sound or a film, by its code, the likeliest first.
+
+    Raises:
+        CheckpointError, UsageError, MediaError: as `transcribe`.
+    """
+    listener = able(loaded(model, device), "spoken", "tell what language is spoken", "transcribe")
+    read = samples(open_media(source), rate=RATE, start=start, end=end, mono=True)
+    found: dict[str, float] = listener.spoken(piece.data[:, 0] for piece in read)
+    return found
+
+
 class Transcriber:
     """Writes down what is said, as `Captioner` says what comes in.
 

@@ -19,7 +19,7 @@ from mmworld.models.captioner import Failure
 from mmworld.models.zoo.whisper import longform
 from mmworld.models.zoo.whisper.decoding import Decoding
 from mmworld.types import Caption, Chunk
-from mmworld.verbs.transcribe import Transcriber
+from mmworld.verbs.transcribe import Transcriber, languages
 
 whispers = pytest.importorskip("whispers", reason="the extra 'dev' is not installed")
 QUICK: dict[str, Any] = {"temperatures": (0.0,), "compression": None, "log_p": None, "no_speech": None}
@@ -90,6 +90,15 @@ def test_where_nobody_speaks_nothing_is_listened_to(folder: Path, shared_data: P
     assert 2.5 < next(mmworld.transcribe(late, model=folder, vad=vad, **QUICK)).start < 4.0
     car = media / "aligned_imagebind" / "car_audio.wav"
     assert list(mmworld.transcribe(car, model=folder, vad=vad, **QUICK)) == []
+
+
+def test_the_likeliest_language_is_transcribed(folder: Path) -> None:
+    sound = sound_file(tone(1.5, 16_000), 16_000)
+    found = languages(sound, model=folder)
+    assert list(found) == sorted(found, key=lambda code: -found[code])
+    assert set(found) == set(whispers.LANGUAGES)
+    assert sum(found.values()) == pytest.approx(1)
+    assert next(mmworld.transcribe(sound, model=folder, **QUICK)).language == next(iter(found))
 
 
 def test_nothing_is_said_in_no_sound(folder: Path) -> None:

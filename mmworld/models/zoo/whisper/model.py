@@ -122,8 +122,18 @@ class Whisper(nn.Module):
         """What is said in samples [S] at 16 kHz, however many, see `longform.transcribe`."""
         from mmworld.models.zoo.whisper import decoding, longform
 
-        windows = Windows(sound, self.config.num_mel_bins, 2 * self.config.max_source_positions)
-        return longform.transcribe(self, windows, how or decoding.DECODING, quiet=quiet, start=start, source=source)
+        return longform.transcribe(
+            self, self._windows(sound), how or decoding.DECODING, quiet=quiet, start=start, source=source
+        )
+
+    @torch.no_grad()
+    def spoken(self, sound: Iterable[Tensor]) -> dict[str, float]:
+        """How likely each language is spoken at the beginning of a sound, samples [S] at 16 kHz, see `languages`."""
+        mel, _ = self._windows(sound).window(0)
+        return self.languages(self.encode(like(self, mel)[None]))
+
+    def _windows(self, sound: Iterable[Tensor]) -> Windows:
+        return Windows(sound, self.config.num_mel_bins, 2 * self.config.max_source_positions)
 
     def languages(self, heard: Tensor) -> dict[str, float]:
         """How likely each language is spoken in what `encode` made of a sound [1, N, D], by its code, the likeliest
