@@ -14,6 +14,7 @@ _PUBLIC = {
     "caption": "mmworld.verbs.caption",
     "stream": "mmworld.verbs.caption",
     "transcribe": "mmworld.verbs.transcribe",
+    "speak": "mmworld.verbs.speak",
     "load": "mmworld.models.zoo",
     "World": "mmworld.models.world",
     "Session": "mmworld.models.session",

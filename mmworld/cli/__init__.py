@@ -9,6 +9,7 @@ from collections.abc import Sequence
 VERBS = {
     "caption": "caption video, sound, images, point clouds and sensor series as they stream",
     "transcribe": "write down what is said in sounds and films, with times",
+    "speak": "say a text in a voice, as a sound file",
     "demo": "caption the sample media that come with mmworld",
     "eval": "score a model on held-out data, as a table",
     "train": "train a model from a recipe",

@@ -110,9 +110,11 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, path)
-    except OSError as e:
+    except BaseException as e:
         part.unlink(missing_ok=True)
-        raise _failed(path, e) from None
+        if isinstance(e, OSError):
+            raise _failed(path, e) from None
+        raise
 
 
 def _append(file: io.FileIO, data: bytes) -> None:

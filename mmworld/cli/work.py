@@ -69,6 +69,20 @@ def captioner(model: Any, args: argparse.Namespace) -> Captioner | Watcher:
     return caption.captioner(model, policy(args), prompt=args.prompt)
 
 
+def settled(args: argparse.Namespace) -> str:
+    """The device that the flags ask for, once the threads are as they say; ResourceError if it is not there."""
+    import torch
+
+    device: str = args.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ResourceError(f"--device {device}: no CUDA device is seen", hint="--device cpu; see mmworld doctor")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return device
+
+
 class Work:
     """What the inputs of one command share: settings, progress, and the model, loaded for the first readable input.
 
@@ -107,13 +121,7 @@ class Work:
 
         from mmworld.verbs.model import loaded
 
-        device = self.args.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ResourceError(f"--device {device}: no CUDA device is seen", hint="--device cpu; see mmworld doctor")
-        if self.args.threads:
-            torch.set_num_threads(self.args.threads)
+        device = settled(self.args)
         torch.manual_seed(self.args.seed)
         return self._make(loaded(self.args.model, device), self.args)
 

@@ -102,6 +102,11 @@ class Speaker(nn.Module):
         self.prenet, self.postnet = Prenet(c), Postnet(c)
         self.backbone = decoder(c)
 
+    @property
+    def reads(self) -> bool:
+        """Whether it says what is written, not what it hears."""
+        return isinstance(self.encoder.front, Letters)
+
     def encode(self, x: Tensor) -> Tensor:
         """Ids [B, T], or normalised samples [B, S] of 16 kHz, to what the decoder looks at [B, N, D]."""
         return self.encoder(x)
