@@ -147,6 +147,7 @@ SYSTEMS = (
     System("Point-BERT", (), "encode, classify, pre-train", "points", "", ()),
     System("PointLLM", ("pointllm",), "caption, ask", "points, text", "projection", ()),
     System("PointNet++", (), "encode, classify, segment", "points", "", ()),
+    System("CLAP", ("clap",), "match", "audio, text", "late", ("laion/clap-htsat-fused", "laion/clap-htsat-unfused")),
     System(
         "SpeechT5",
         ("speecht5",),

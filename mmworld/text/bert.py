@@ -42,10 +42,16 @@ class BertConfig:
 
 
 class Embeddings(nn.Module):
-    """Words, places and types, summed and normed (figure 2)."""
+    """Words, places and types, summed and normed (figure 2).
 
-    def __init__(self, c: BertConfig) -> None:
+    Args:
+        c: sizes.
+        first: the place of a text's first token; RoBERTa's is behind those of padding.
+    """
+
+    def __init__(self, c: BertConfig, first: int = 0) -> None:
         super().__init__()
+        self.first = first
         self.words = nn.Embedding(c.vocab_size, c.hidden_size)
         self.places = Learned(c.max_position_embeddings, c.hidden_size)
         self.types = nn.Embedding(c.type_vocab_size, c.hidden_size)
@@ -53,7 +59,7 @@ class Embeddings(nn.Module):
 
     def forward(self, ids: Tensor, mask: Mask, types: Tensor | None = None) -> Tensor:
         """Ids and their types [B, T] to [B, T, D]; without types they are all of the first."""
-        places = self.places(positions(mask, ids.shape[1], ids.device))
+        places = self.places(self.first + positions(mask, ids.shape[1], ids.device))
         return self.norm(self.words(ids) + places + self.types(torch.zeros_like(ids) if types is None else types))
 
 

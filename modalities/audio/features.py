@@ -94,12 +94,20 @@ def log_mel(
 
 
 def fbank(
-    samples: Tensor, *, rate: int = 16_000, n_fft: int = 512, window: int = 400, hop: int = 160, n_mels: int = 80
+    samples: Tensor,
+    *,
+    rate: int = 16_000,
+    n_fft: int = 512,
+    window: int = 400,
+    hop: int = 160,
+    n_mels: int = 80,
+    shape: float = 0.85,
 ) -> Tensor:
-    """Kaldi's log filter bank without dither: each frame less its mean, pre-emphasised by 0.97, Povey window.
+    """Kaldi's log filter bank without dither: each frame less its mean, pre-emphasised by 0.97, windowed.
 
     Args:
         samples: float32 [..., S], in whatever scale the model was trained on (Kaldi's own is +-32768).
+        shape: power of Hann's window: 0.85 is Povey's, 1 his own.
 
     Returns:
         [..., 1 + (S - window) // hop, n_mels].
@@ -107,8 +115,8 @@ def fbank(
     frames = samples.unfold(-1, window, hop)
     frames = frames - frames.mean(-1, keepdim=True)
     frames = frames - 0.97 * torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
-    povey = torch.hann_window(window, periodic=False, device=samples.device) ** 0.85
-    mel = power(frames * povey, n_fft) @ kaldi_filters(n_fft, rate, n_mels, 20.0).to(samples.device)
+    shaped = torch.hann_window(window, periodic=False, device=samples.device) ** shape
+    mel = power(frames * shaped, n_fft) @ kaldi_filters(n_fft, rate, n_mels, 20.0).to(samples.device)
     return mel.clamp(min=torch.finfo(torch.float32).eps).log()
 
 
@@ -137,23 +145,23 @@ def levelled(log: Tensor) -> Tensor:
     return (torch.maximum(log, log.amax((-2, -1), keepdim=True) - 8) + 4) / 4
 
 
-def log10_magnitude(
-    samples: Tensor, rate: int, window: int, hop: int, n_mels: int, low: float, high: float, *, floor: float
-) -> Tensor:
-    """log10 of the mel magnitude of centred frames: samples [S] to [1 + S // hop, n_mels]."""
-    n_fft = 1 << (window - 1).bit_length()
-    magnitude = power(centred(samples, window, hop), n_fft).sqrt()
-    filters = mel_filters(n_fft, rate, n_mels, "slaney", low, high).to(magnitude)
-    return (magnitude @ filters).clamp(min=floor).log10().float()
+def mel_spectrum(samples: Tensor, window: int, hop: int, filters: Tensor, *, exponent: int = 2) -> Tensor:
+    """Mel power, or with an exponent of 1 magnitude, of Hann-windowed frames around every `hop`-th sample: [S] to
+    float64 [1 + S // hop, n_mels]. Beyond its ends the sound is mirrored.
 
-
-def centred(samples: Tensor, window: int, hop: int) -> Tensor:
-    """Hann-windowed float64 frames [1 + S // hop, window] of samples [S], the first around their beginning, beyond
-    which they are mirrored."""
-    n = len(samples)
+    Args:
+        filters: [n_fft // 2 + 1, n_mels].
+    """
+    n, n_fft = len(samples), 2 * (len(filters) - 1)
     at = torch.arange(-(window // 2), n + window // 2, device=samples.device) % max(2 * n - 2, 1)
-    mirrored = samples.double()[torch.where(at < n, at, 2 * n - 2 - at)]
-    return mirrored.unfold(0, window, hop) * _hann(window, samples.device, torch.float64)
+    mirrored = samples[torch.where(at < n, at, 2 * n - 2 - at)]
+    hann, filters = _hann(window, samples.device, torch.float64), filters.to(samples.device, torch.float64)
+    parts = mirrored.unfold(0, window, hop).split(PART)
+    return torch.cat([power(part * hann, n_fft) ** (exponent / 2) @ filters for part in parts])
+
+
+PART = 4096
+"""Frames of a long sound whose spectra are held at once."""
 
 
 def by_pieces(

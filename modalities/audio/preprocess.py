@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmworld.config import config, pick
-from mmworld.modalities.audio.features import log10_magnitude, whisper_log_mel
+from mmworld.modalities.audio.features import fbank, mel_filters, mel_spectrum, whisper_log_mel
 
 
 @config
@@ -78,8 +78,37 @@ class SpeechT5Features:
     def frames(self, sound: Tensor) -> Tensor:
         """Samples float32 [S] or [S, C] to the log-mel frames [T, M] that one who says so speaks."""
         window, hop = (ms * self.sampling_rate // 1000 for ms in (self.win_length, self.hop_length))
-        filters = self.num_mel_bins, self.fmin, self.fmax
-        return log10_magnitude(mono(sound), self.sampling_rate, window, hop, *filters, floor=self.mel_floor)
+        n_fft = 1 << (window - 1).bit_length()
+        filters = mel_filters(n_fft, self.sampling_rate, self.num_mel_bins, "slaney", self.fmin, self.fmax)
+        mel = mel_spectrum(mono(sound), window, hop, filters, exponent=1)
+        return mel.clamp(min=self.mel_floor).log10().float()
+
+
+@config
+class ASTFeatures:
+    """Kaldi's filter bank, as `ASTFeatureExtractor` says under these names.
+
+    A shorter sound is followed by frames of zeros, of a longer one the beginning is taken.
+    """
+
+    sampling_rate: Literal[16_000] = 16_000
+    num_mel_bins: Annotated[int, Field(gt=0, le=512)] = 128
+    max_length: Annotated[int, Field(gt=0, le=1 << 16)] = 1024
+    do_normalize: bool = True
+    mean: float = -4.2677393
+    std: Annotated[float, Field(gt=0)] = 4.5689974
+
+    @classmethod
+    def read(cls, said: dict[str, Any], where: str) -> ASTFeatures:
+        """What a file says under these names; ConfigError if it means another."""
+        return pick(cls, said, where=where)
+
+    def __call__(self, sound: Tensor) -> Tensor:
+        """Samples float32 [S] or [S, C], channels averaged, to frames [T, M] of a hundredth of a second."""
+        x = mono(sound)[: 400 + 160 * (self.max_length - 1)]
+        frames = fbank(x, n_mels=self.num_mel_bins, shape=1.0) if len(x) >= 400 else x.new_zeros(0, self.num_mel_bins)
+        frames = F.pad(frames, (0, 0, 0, self.max_length - len(frames)))
+        return (frames - self.mean) / (2 * self.std) if self.do_normalize else frames
 
 
 def mono(sound: Tensor) -> Tensor:

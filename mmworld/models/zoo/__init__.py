@@ -26,6 +26,7 @@ FAMILIES = Registry(
         "bert": "mmworld.text.bert:Bert",
         "blip": "mmworld.models.zoo.blip:BLIP",
         "blip-2": "mmworld.models.zoo.blip2:BLIP2",
+        "clap": "mmworld.models.zoo.clap:CLAP",
         "clip": "mmworld.models.zoo.clip:CLIP",
         "clip_vision_model": "mmworld.vision.clip:ClipVision",
         "dinov2": "mmworld.vision.dinov2:DINOv2",

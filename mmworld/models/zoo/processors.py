@@ -18,6 +18,8 @@ PROCESSORS = Registry(
     {
         **{f"{name}Image": "mmworld.vision.preprocess:Preprocess" for name in PICTURES},
         "EfficientNetImage": "mmworld.vision.efficientnet:Scaling",
+        "AST": "mmworld.modalities.audio.preprocess:ASTFeatures",
+        "Clap": "mmworld.modalities.audio.clap:ClapFeatures",
         "SpeechT5": "mmworld.modalities.audio.preprocess:SpeechT5Features",
         "Whisper": "mmworld.modalities.audio.preprocess:WhisperFeatures",
         **{f"{name}Image": "mmworld.vision.split:Splitting" for name in ("Idefics3", "SmolVLM")},

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmworld.models.zoo.parity.case import LAYERS, NAMES, Case, Pairs, encodes, ids, noise
+from mmworld.models.zoo.parity.text import BERT
 from mmworld.models.zoo.qwen2_audio import Sound
 
 
@@ -40,6 +41,25 @@ def _speaks(what: Tensor) -> Callable[[Any, Any], Pairs]:
         yield heard, told.encoder_last_hidden_state
         yield ours(frames, heard, voice[0], torch.Generator().manual_seed(3)), told.spectrogram
         yield ours.speak(what, voice[0], seed=4), said
+
+    return compare
+
+
+def _resounds(*longer: bool) -> Callable[[Any, Any], Pairs]:
+    """Sounds and texts; of the sounds that are longer than a crop three crops are looked at, too."""
+
+    def compare(ours: Any, theirs: Any) -> Pairs:
+        texts = [[0, 7, 9, 2], [0, 5, 2], [0, 11, 8, 6, 4, 2]]
+        padded = torch.tensor([[*t, *[1] * (6 - len(t))] for t in texts])
+        mel, which = noise(len(longer), 4 if ours.audio.config.enable_fusion else 1, 50, 8), torch.tensor(longer)
+        told = theirs(
+            input_ids=padded, attention_mask=(padded != 1).long(), input_features=mel, is_longer=which[:, None]
+        )
+        heard, read = ours.embed_sounds(mel, which), ours.embed_texts(texts)
+        yield heard, told.audio_embeds
+        yield read, told.text_embeds
+        yield ours.compare(heard, read), told.logits_per_audio
+        yield read @ heard.T * ours.text_scale.exp(), told.logits_per_text
 
     return compare
 
@@ -97,6 +117,10 @@ _SPEECHT5 |= {"encoder_max_relative_position": 6, "conv_dim": [12, 16], "conv_ke
 _SPEECHT5 |= {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2, "num_mel_bins": 8}
 _SPEECHT5 |= {"speaker_embedding_dim": 6, "speech_decoder_prenet_units": 12, "speech_decoder_postnet_units": 10}
 _SPEECHT5 |= {"eos_token_id": None, "pad_token_id": 1, "decoder_start_token_id": 2}
+_HTSAT: dict[str, Any] = {"window_size": 4, "num_mel_bins": 8, "spec_size": 32, "hidden_size": 32, "depths": [2, 2]}
+_HTSAT |= {"patch_size": 2, "patch_stride": [2, 2], "num_attention_heads": [2, 4], "patch_embeds_hidden_size": 16}
+_COMPUTED = "relative_position_index|position_ids|token_type_ids"
+_CLAP: dict[str, Any] = {"projection_dim": 12, "text_config": {**BERT, "max_position_embeddings": 14}}
 _HIFIGAN: dict[str, Any] = {"model_in_dim": 8, "upsample_initial_channel": 16, "upsample_rates": [4, 2]}
 _HIFIGAN |= {"upsample_kernel_sizes": [8, 5], "resblock_kernel_sizes": [3, 5]}
 _HIFIGAN |= {"resblock_dilation_sizes": [[1, 3], [1, 2]]}
@@ -108,6 +132,16 @@ _QWEN2_AUDIO: dict[str, Any] = {
 _QWEN2_AUDIO["audio_config"] |= {"max_source_positions": 15}
 _QWEN2_AUDIO["text_config"] |= {"num_key_value_heads": 2, "pad_token_id": None}
 CASES = {
+    "clap": Case(
+        "ClapConfig",
+        "ClapModel",
+        _CLAP | {"audio_config": {**_HTSAT, "enable_fusion": True}},
+        _resounds(True, False, True),
+        _COMPUTED,
+    ),
+    "clap, one crop": Case(
+        "ClapConfig", "ClapModel", _CLAP | {"audio_config": _HTSAT}, _resounds(False, True), _COMPUTED
+    ),
     "audio-spectrogram-transformer": Case("ASTConfig", "ASTModel", _AST, _listens),
     "audio-spectrogram-transformer, classes": Case("ASTConfig", "ASTForAudioClassification", _AST | NAMES, _listens),
     "qwen2_audio": Case("Qwen2AudioConfig", "Qwen2AudioForConditionalGeneration", _QWEN2_AUDIO, _answers),

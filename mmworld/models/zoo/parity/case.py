@@ -33,7 +33,7 @@ class Case:
         config, model: names of its classes.
         sizes: what the config is given.
         compare: runs both on the same input.
-        unread: a part of the names of what ours leaves out on purpose.
+        unread: pattern of a part of the names of what ours leaves out on purpose.
         said: what config.json says instead, in checkpoints as they were released.
     """
 
