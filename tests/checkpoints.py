@@ -9,7 +9,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from mmworld.models.zoo.parity.case import Case
+from mmworld.models.zoo.parity import CASES, Case
 
 TEXTS = ["a dog runs over the grass", "two boys play in the snow", "naïve café, 3 dogs!", "what is in the picture?"] * 3
 
@@ -46,3 +46,49 @@ def saved(case: Case, folder: Path) -> Any:
     theirs = case.build()
     theirs.save_pretrained(folder)
     return theirs
+
+
+SIDE = {"height": 16, "width": 16}
+
+
+def captioner(folder: Path) -> tuple[Any, Any, Any]:
+    """A BLIP, its vocabulary and its processor."""
+    import transformers
+
+    fast = vocabulary(folder)
+    case = sized(CASES["blip"], len(fast))
+    case.sizes["text_config"] |= {"bos_token_id": 5, "sep_token_id": 1}
+    prepare = transformers.BlipImageProcessor(size={"height": 8, "width": 8})
+    prepare.save_pretrained(folder)
+    return saved(case, folder), fast, prepare
+
+
+def answerer(folder: Path) -> tuple[Any, Any, Any]:
+    """A LLaVA, its vocabulary and its processor."""
+    import transformers
+
+    fast = vocabulary(folder, "<image>")
+    prepare = transformers.CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
+    prepare.save_pretrained(folder)
+    theirs = saved(sized(CASES["llava"], len(fast), image_token_index=2), folder)
+    strategy = {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    return theirs, fast, transformers.LlavaProcessor(prepare, fast, patch_size=4, **strategy)
+
+
+def matcher(folder: Path) -> tuple[Any, Any, Any]:
+    """A CLIP, its vocabulary and its processor of pictures."""
+    import transformers
+
+    fast = vocabulary(folder, "<pad>")
+    case = CASES["clip"]
+    ends = {"vocab_size": len(fast), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    text = {**case.sizes["text_config"], **ends, "max_position_embeddings": 40}
+    theirs = saved(replace(case, sizes={**case.sizes, "text_config": text}), folder)
+    fast.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        "<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    fast.pad_token = "<pad>"
+    fast.save_pretrained(folder)
+    prepare = transformers.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=SIDE)
+    prepare.save_pretrained(folder)
+    return theirs, fast, prepare

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmworld.cli import targets
-from mmworld.cli.flags import count, positive, seconds
+from mmworld.cli.flags import SWITCH, positive
 from mmworld.cli.formats import FORMATS
-from mmworld.cli.inputs import expand
+from mmworld.cli.inputs import add_gate, expand, go_offline
+from mmworld.cli.model import add_model
 from mmworld.errors import UsageError
-
-LIMITS = ("pixels", "frames", "seconds", "bytes", "points", "channels")
-"""The limits of the media gate that have a flag: --limit-pixels and so on."""
-SWITCH: Any = {"action": argparse.BooleanOptionalAction, "default": False}
 
 
 class OneOf(argparse.Action):
@@ -42,9 +37,7 @@ def add_speech(parser: argparse.ArgumentParser) -> None:
     when.add_argument("--on-change", nargs=0, default=False, action=OneOf, help="when what is seen or heard changes")
     when.add_argument("--at-end", nargs=0, default=False, action=OneOf, help="once, of the whole input")
     model = parser.add_argument_group("model")
-    model.add_argument("--model", default="nano", metavar="M", help="a name from `mmworld models`, or a folder (nano)")
-    model.add_argument("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda or cuda:N")
-    model.add_argument("--threads", type=count, metavar="N", help="CPU threads")
+    add_model(model, "nano")
     model.add_argument("--prompt", default="", metavar="TEXT", help="how each caption begins")
     model.add_argument("--seed", type=int, default=0, metavar="N", help="recorded, and set before the first input")
 
@@ -54,19 +47,6 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group = add_gate(parser)
     group.add_argument("--fps", type=positive, metavar="N", help="frames a second that the model sees")
     group.add_argument("--sweeps", **SWITCH, help="take a folder of clouds as one stream of sweeps")
-
-
-def add_gate(parser: argparse.ArgumentParser) -> Any:
-    """The flags of what is read, and within what limits."""
-    group = parser.add_argument_group("what is read")
-    group.add_argument("--start", type=seconds, metavar="TIME", help="begin here: seconds or HH:MM:SS.mmm")
-    group.add_argument("--end", type=seconds, metavar="TIME", help="stop here")
-    group.add_argument("--input-format", metavar="F", help="raw sound without a header: s16le:16000:1")
-    group.add_argument("--allow-url", **SWITCH, help="fetch https: inputs")
-    group.add_argument("--offline", **SWITCH, help="open no socket")
-    for name in LIMITS:
-        group.add_argument(f"--limit-{name}", type=count, metavar="N", help=f"refuse an input of more {name}")
-    return group
 
 
 def add_writing(parser: argparse.ArgumentParser) -> None:
@@ -98,9 +78,7 @@ def written(args: argparse.Namespace, make: Callable[[Any, argparse.Namespace], 
         raise UsageError(f"--end {args.end:g} is not after --start {args.start or 0:g}")
     inputs = expand(args.input, whole_folders=whole_folders)
     planned = _planned(args, inputs)
-    if args.offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        args.allow_url = False
+    go_offline(args)
     return verdict(Work(args, several=len(inputs) > 1, make=make).caption(planned))
 
 
@@ -136,10 +114,3 @@ def _formats(text: str) -> list[str]:
     if unknown := [name for name in names if name not in FORMATS]:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(FORMATS)}, all")
     return list(dict.fromkeys(names))
-
-
-def device(text: str) -> str:
-    """A device that torch may have."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
-    return text

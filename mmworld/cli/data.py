@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mmworld.cli.caption import SWITCH, verdict
+from mmworld.cli.caption import verdict
+from mmworld.cli.flags import SWITCH
 from mmworld.errors import MediaError
 
 SETS = {

@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from mmworld.cli.caption import LIMITS, add_speech, verdict
+from mmworld.cli.caption import add_speech, verdict
+from mmworld.cli.inputs import LIMITS
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 CAPTIONS = SAMPLES / "captions.json"

@@ -7,8 +7,8 @@ import contextlib
 import json
 import sys
 
-from mmworld.cli.caption import SWITCH, device
-from mmworld.cli.flags import count
+from mmworld.cli.flags import SWITCH, count
+from mmworld.cli.model import device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from mmworld.cli import VERBS
 from mmworld.errors import ConfigError, UsageError
 
 NOT_SETTINGS = {"help", "config", "print_config", "debug"}
+SWITCH: Any = {"action": argparse.BooleanOptionalAction, "default": False}
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 

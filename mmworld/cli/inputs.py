@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import glob
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from mmworld.cli.flags import SWITCH, count, seconds
+
+if TYPE_CHECKING:
+    from mmworld.media.gate import Media
 
 VIDEO = (
     ".mp4",
@@ -27,6 +35,8 @@ AUDIO = (".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wma
 IMAGE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 POINTS = (".ply", ".pcd", ".xyz", ".off", ".obj", ".bin", ".npz")
 SENSOR = (".csv", ".tsv", ".npy", ".jsonl", ".ndjson")
+LIMITS = ("pixels", "frames", "seconds", "bytes", "points", "channels")
+"""The limits of the media gate that have a flag: --limit-pixels and so on."""
 SUFFIXES = frozenset(VIDEO + AUDIO + IMAGE + POINTS + SENSOR)
 """What is taken from a folder; a file that is named is taken whatever it is called."""
 
@@ -76,3 +86,37 @@ def _is_media(entry: os.DirEntry[str]) -> bool:
 def _natural(path: str) -> list[tuple[int, str]]:
     """frame2 before frame10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path)]
+
+
+def add_gate(parser: argparse.ArgumentParser) -> Any:
+    """The flags of what is read, and within what limits."""
+    group = parser.add_argument_group("what is read")
+    group.add_argument("--start", type=seconds, metavar="TIME", help="begin here: seconds or HH:MM:SS.mmm")
+    group.add_argument("--end", type=seconds, metavar="TIME", help="stop here")
+    group.add_argument("--input-format", metavar="F", help="raw sound without a header: s16le:16000:1")
+    group.add_argument("--allow-url", **SWITCH, help="fetch https: inputs")
+    group.add_argument("--offline", **SWITCH, help="open no socket")
+    for name in LIMITS:
+        group.add_argument(f"--limit-{name}", type=count, metavar="N", help=f"refuse an input of more {name}")
+    return group
+
+
+def go_offline(args: argparse.Namespace) -> None:
+    """Keep what --offline says."""
+    if args.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        args.allow_url = False
+
+
+def opened(name: str, args: argparse.Namespace) -> Media:
+    """The input `name` ("-" is standard input) through the gate, within the limits that the flags set.
+
+    Raises:
+        MediaError: the gate refuses it.
+    """
+    from mmworld.media.budget import Budget
+    from mmworld.media.gate import open_media
+
+    limits = {k: v for k in LIMITS if (v := getattr(args, f"limit_{k}")) is not None}
+    source: Any = sys.stdin.buffer if name == "-" else name
+    return open_media(source, allow_url=args.allow_url, budget=Budget(**limits), input_format=args.input_format)

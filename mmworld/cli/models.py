@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmworld.cli.caption import SWITCH
+from mmworld.cli.flags import SWITCH
 from mmworld.models.systems import SYSTEMS, System
 
 

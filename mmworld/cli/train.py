@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from mmworld.cli.caption import SWITCH
+from mmworld.cli.flags import SWITCH
 from mmworld.errors import UsageError
 
 RECIPES = Path(__file__).parents[1] / "configs" / "train"

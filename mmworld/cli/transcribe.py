@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mmworld.cli.caption import SWITCH, add_gate, add_writing, device, written
-from mmworld.cli.flags import count
-from mmworld.errors import UsageError
+from mmworld.cli.caption import add_writing, written
+from mmworld.cli.flags import SWITCH, count
+from mmworld.cli.inputs import add_gate
+from mmworld.cli.model import add_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--vad", metavar="FILE", help="Silero's ONNX: where nobody speaks, nothing is listened to")
     group.add_argument("--prompt", default="", metavar="TEXT", help="words that are said to have gone before")
     group.add_argument("--beams", type=count, default=1, metavar="N", help="texts that are searched side by side (1)")
-    model = parser.add_argument_group("model")
-    model.add_argument("--model", metavar="M", help="a Whisper: a folder, or a name on the hub")
-    model.add_argument("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda or cuda:N")
-    model.add_argument("--threads", type=count, metavar="N", help="CPU threads")
+    add_model(parser.add_argument_group("model"))
     parser.set_defaults(seed=0)  # of the draws, which begin anew with each window
     add_gate(parser)
     add_writing(parser)
@@ -31,8 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Transcribe every input; 0, 3 if some failed or were salvaged, 4 if all failed."""
-    if args.model is None:
-        raise UsageError("which model?", hint="--model with the folder of a Whisper, or its name on the hub")
     return written(args, transcriber, whole_folders=False)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmworld.cli import guard
 from mmworld.cli.console import Progress, say, shown
 from mmworld.cli.formats import Origin
-from mmworld.cli.inputs import base
+from mmworld.cli.inputs import base, opened
 from mmworld.cli.targets import Targets
 from mmworld.cli.transcript import Transcript
 from mmworld.errors import MediaError, MMWorldError, ResourceError
@@ -69,20 +68,6 @@ def captioner(model: Any, args: argparse.Namespace) -> Captioner | Watcher:
     return caption.captioner(model, policy(args), prompt=args.prompt)
 
 
-def settled(args: argparse.Namespace) -> str:
-    """The device that the flags ask for, once the threads are as they say; ResourceError if it is not there."""
-    import torch
-
-    device: str = args.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ResourceError(f"--device {device}: no CUDA device is seen", hint="--device cpu; see mmworld doctor")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    return device
-
-
 class Work:
     """What the inputs of one command share: settings, progress, and the model, loaded for the first readable input.
 
@@ -119,11 +104,11 @@ class Work:
         """What speaks, as the flags describe."""
         import torch
 
-        from mmworld.verbs.model import loaded
+        from mmworld.cli.model import chosen
 
-        device = settled(self.args)
+        model = chosen(self.args)
         torch.manual_seed(self.args.seed)
-        return self._make(loaded(self.args.model, device), self.args)
+        return self._make(model, self.args)
 
     @cached_property
     def origin(self) -> Origin:
@@ -175,16 +160,7 @@ class Work:
             yield entry
 
     def _open(self, name: str) -> Media | str:
-        from mmworld.cli.caption import LIMITS
-        from mmworld.media.budget import Budget
-        from mmworld.media.gate import open_media
-
-        if os.path.isdir(name):
-            return name  # --sweeps left it whole
-        limits = {k: v for k in LIMITS if (v := getattr(self.args, f"limit_{k}")) is not None}
-        source: Any = sys.stdin.buffer if name == "-" else name
-        raw = self.args.input_format
-        return open_media(source, allow_url=self.args.allow_url, budget=Budget(**limits), input_format=raw)
+        return name if os.path.isdir(name) else opened(name, self.args)  # --sweeps left a folder whole
 
     def _end(self, source: Any) -> float | None:
         return min(filter(None, (self.args.end, getattr(source, "duration", None))), default=None)

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 _SMALL = (
-    *"zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split(),
-    *"sixteen seventeen eighteen nineteen".split(),
+    *[
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+    ],
+    *["sixteen", "seventeen", "eighteen", "nineteen"],
 )
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 
 def words(n: int) -> str:

@@ -12,6 +12,7 @@ from mmworld.attention import attention
 from mmworld.config import config, pick
 from mmworld.nn.layer import FeedForward, TransformerConfig
 from mmworld.nn.transformer import Transformer
+from mmworld.types import Takes
 from mmworld.vision.patches import Patches
 from mmworld.weights.keymap import KeyMap, Leading, Place
 from mmworld.weights.names import clip_layers
@@ -62,6 +63,8 @@ class ClipVision(nn.Module):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
+    takes = Takes(("image",))
+
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
         self.source, c = dict(source), pick(ClipVisionConfig, source, where="config.json")
@@ -109,6 +112,8 @@ class SiglipVision(nn.Module):
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
+
+    takes = Takes(("image",))
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()

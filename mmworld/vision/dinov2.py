@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmworld.config import config, pick
 from mmworld.nn.layer import Layer, LayerScale, TransformerConfig
 from mmworld.nn.transformer import Transformer
+from mmworld.types import Takes
 from mmworld.vision.patches import Patches
 from mmworld.vision.vit import front, layers
 from mmworld.weights.keymap import KeyMap, Leading, Place
@@ -60,6 +61,8 @@ class DINOv2(nn.Module):
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
+
+    takes = Takes(("image",))
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmworld.config import config, pick
+from mmworld.types import Takes
 from mmworld.weights.keymap import KeyMap, Place
 from mmworld.weights.sizes import Depth, Width
 
@@ -79,6 +80,8 @@ class ResNet(nn.Module):
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
+
+    takes = Takes(("image",))
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()

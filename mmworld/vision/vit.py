@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmworld.config import config, pick
 from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.transformer import Transformer
+from mmworld.types import Takes
 from mmworld.vision.patches import Patches
 from mmworld.weights.keymap import Fuse, KeyMap, Leading, Place
 from mmworld.weights.sizes import Depth, Width, standard
@@ -49,6 +50,8 @@ class ViT(nn.Module):
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
+
+    takes = Takes(("image",))
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmworld.config import config, pick
 from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.transformer import Transformer
+from mmworld.types import Takes
 from mmworld.vision.vit import front, layers
 from mmworld.weights.keymap import KeyMap, Leading
 from mmworld.weights.sizes import Depth, Width, standard
@@ -84,6 +85,10 @@ class AST(nn.Module):
         classifies = "ASTForAudioClassification" in (source.get("architectures") or ())
         self.norm = nn.LayerNorm(c.hidden_size, eps=c.layer_norm_eps) if classifies else nn.Identity()
         self.head = nn.Linear(c.hidden_size, len(source.get("id2label") or range(2))) if classifies else None
+
+    @property
+    def takes(self) -> Takes:
+        return Takes(("audio",), seconds=self.config.max_length / 100)  # frames of a hundredth of a second
 
     def forward(self, mel: Tensor) -> Tensor:
         """Normalised log-mel frames [B, T, M] to tokens [B, 2 + N, D]."""

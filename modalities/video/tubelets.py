@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmworld.config import config, pick
 from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.transformer import Transformer
+from mmworld.types import Takes
 from mmworld.vision.vit import front, layers
 from mmworld.weights.keymap import Fuse, KeyMap, Place
 from mmworld.weights.sizes import Depth, Width, standard
@@ -94,6 +95,10 @@ class ViViT(nn.Module):
         n_classes = len(source.get("id2label") or range(2))
         self.head = nn.Linear(c.hidden_size, n_classes if self.classifies else c.hidden_size)
 
+    @property
+    def takes(self) -> Takes:
+        return Takes(("video",), frames=self.config.num_frames)
+
     def forward(self, frames: Tensor) -> Tensor:
         """Normalised frames [B, T, C, H, W] to tokens [B, 1 + N, D], the first of the whole film."""
         return self.backbone(self.patches(frames))
@@ -132,6 +137,10 @@ class VideoMAE(nn.Module):
         meant = classifies and c.use_mean_pooling
         self.norm = nn.LayerNorm(c.hidden_size, eps=1e-5) if meant else nn.Identity()
         self.head = nn.Linear(c.hidden_size, len(source.get("id2label") or range(2))) if classifies else None
+
+    @property
+    def takes(self) -> Takes:
+        return Takes(("video",), frames=self.config.num_frames)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Normalised frames [B, T, C, H, W] to tokens [B, N, D]."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import saved, sized, vocabulary
+from checkpoints import answerer, captioner, saved, sized, vocabulary
 from torch import Tensor
 
 import mmworld
@@ -48,14 +48,8 @@ def told(theirs: Any, given: Any, skip: int, ends: Sequence[int] = (1,)) -> tupl
 
 @torch.no_grad()
 def test_llava_answers_about_pictures(tmp_path: Path) -> None:
-    fast = vocabulary(tmp_path, "<image>")
-    theirs = saved(sized(CASES["llava"], len(fast), image_token_index=2), tmp_path)
-    prepare = hf.CLIPImageProcessor(size={"shortest_edge": 8}, crop_size=SIZE)
-    prepare.save_pretrained(tmp_path)
+    theirs, _, processor = answerer(tmp_path)
     ours, shown = mmworld.load(tmp_path), (picture(1), picture(2, 9, 30))
-    processor = hf.LlavaProcessor(
-        prepare, fast, patch_size=4, vision_feature_select_strategy="default", num_additional_image_tokens=1
-    )
     text = "USER: <image>\nwhat is this? ASSISTANT: two boys</s>USER: <image>\nand this? ASSISTANT: a"
     given = processor(text=text, images=list(shown), return_tensors="pt")
     first, second = seen(*shown)
@@ -73,12 +67,7 @@ def test_llava_answers_about_pictures(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_blip_captions_a_picture(tmp_path: Path) -> None:
-    fast = vocabulary(tmp_path)
-    case = sized(CASES["blip"], len(fast))
-    case.sizes["text_config"] |= {"bos_token_id": 5, "sep_token_id": 1}
-    theirs = saved(case, tmp_path)
-    prepare = hf.BlipImageProcessor(size=SIZE)
-    prepare.save_pretrained(tmp_path)
+    theirs, fast, prepare = captioner(tmp_path)
     ours, pixels = mmworld.load(tmp_path), prepare(picture(), return_tensors="pt")
     assert says(ours, Message("user", seen(picture()))) == told(theirs, pixels, 1)
     ids = torch.tensor([[5, *fast("a dog", add_special_tokens=False).input_ids, 1]])
@@ -106,9 +95,9 @@ def test_blip_2_captions_and_answers(kind: str, tmp_path: Path) -> None:
 def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:
     theirs = CASES["llava"]
     saved(theirs, tmp_path)
-    ours, message = mmworld.load(tmp_path), Message("user", seen(picture()))
-    with pytest.raises(UsageError, match=r"preprocessor_config\.json says nothing"):
-        ours.begin([message])
-    hf.CLIPImageProcessor(size={"shortest_edge": 8}, crop_size=SIZE).save_pretrained(tmp_path)
+    message = Message("user", seen(picture()))
     with pytest.raises(UsageError, match=r"no tokenizer\.json"):
+        mmworld.load(tmp_path).begin([message])
+    vocabulary(tmp_path, "<image>")
+    with pytest.raises(UsageError, match=r"preprocessor_config\.json says nothing"):
         mmworld.load(tmp_path).begin([message])

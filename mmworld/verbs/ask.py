@@ -1,0 +1,101 @@
+"""`mmworld.ask("what is this?", "a.jpg")`, and a conversation of several turns about several things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from mmworld.generate.beam import Beam
+from mmworld.generate.decode import after, decode, pieces, steps
+from mmworld.generate.samplers import GREEDY, Sampler
+from mmworld.generate.stop import Stop
+from mmworld.media.gate import Media
+from mmworld.models.looking import parts
+from mmworld.models.message import Assistant, Message
+from mmworld.types import Chunk, Source
+from mmworld.verbs.model import assistant, loaded
+
+ANSWER = Stop(256)
+Shown = Source | Media | Chunk
+
+
+class Conversation:
+    """Questions and answers about what has been shown, in turns.
+
+    Args:
+        model: a borrowed model that can be asked: its name, its folder, or itself.
+        system: what is said to the model before all else.
+        sampler, stop: how it answers.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        system: str = "",
+        device: str = "cpu",
+        sampler: Sampler | Beam = GREEDY,
+        stop: Stop = ANSWER,
+    ) -> None:
+        self.model: Assistant = assistant(loaded(model, device))
+        self.sampler, self.stop = sampler, stop
+        self.messages: list[Message] = [Message("system", (system,))] if system else []
+        self._waiting: list[Chunk] = []
+
+    def show(self, *things: Shown, start: float = 0.0, end: float | None = None) -> None:
+        """Show things with the next question: pictures, films, sounds or clouds, from `start` to `end` seconds.
+
+        Raises:
+            MediaError: the gate refuses one, or the model takes nothing of what it holds.
+        """
+        for thing in things:
+            takes = self.model.takes
+            new = (thing,) if isinstance(thing, Chunk) else parts(thing, takes, start=start, end=end)
+            self._waiting += new
+
+    def ask(self, question: str, begin: str = "") -> str:
+        """The answer, which begins with `begin`.
+
+        Raises:
+            UsageError: the model cannot be asked so.
+        """
+        return after(begin, "".join(self.stream(question, begin))).strip()
+
+    @torch.no_grad()
+    def stream(self, question: str, begin: str = "") -> Iterator[str]:
+        """The answer as it is made, what it begins with left out. It is part of the conversation once it has ended."""
+        asked = Message("user", (*self._waiting, *((question,) if question else ())))
+        begun = [Message("assistant", (begin,))] if begin else []
+        state, logits = self.model.begin([*self.messages, asked, *begun])
+        said = ""
+        for piece in self._say(state, logits):
+            said += piece
+            yield piece
+        self.messages += [asked, Message("assistant", (after(begin, said.strip()),))]
+        self._waiting = []
+
+    def _say(self, state: Any, logits: Any) -> Iterator[str]:
+        if isinstance(self.sampler, Beam) or self.stop.texts:
+            yield decode(self.model, state, logits, self.sampler, self.stop)[0].text
+            return
+        ends = self.model.tokenizer.ends
+        made = steps(self.model, state, logits, self.sampler, self.stop)
+        yield from pieces(self.model.tokenizer, ([i for i in rows[0].ids if i not in ends] for rows in made))
+
+
+def ask(question: str, *things: Shown, model: Any, start: float = 0.0, end: float | None = None, **options: Any) -> str:
+    """What the model answers about things: pictures, films, sounds or clouds, from `start` to `end` seconds.
+
+    Args:
+        options: system, device, sampler and stop, as of `Conversation`.
+
+    Raises:
+        CheckpointError: there is no such model.
+        UsageError: the model cannot be asked so.
+        MediaError: a thing is refused, or the model takes nothing of what it holds.
+    """
+    conversation = Conversation(model, **options)
+    conversation.show(*things, start=start, end=end)
+    return conversation.ask(question)

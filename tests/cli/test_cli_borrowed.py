@@ -1,0 +1,99 @@
+"""The command line with borrowed models: captions, answers, matches, labels and vectors of files."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import answerer, captioner, matcher
+from clips import clip
+from PIL import Image
+from safetensors.numpy import load_file
+
+import mmworld
+from mmworld.cli import command
+from mmworld.generate.stop import Stop
+
+pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models and media."""
+    folder = tmp_path_factory.mktemp("borrowed")
+    for name, make in (("blip", captioner), ("llava", answerer), ("clip", matcher)):
+        (folder / name).mkdir()
+        make(folder / name)
+    (folder / "film.mp4").write_bytes(clip(60, fps=10))
+    for i in range(2):
+        noise = np.random.default_rng(i).integers(0, 256, (20, 30, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+    return folder
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[Any]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_film_is_captioned(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, film = str(at / "blip"), str(at / "film.mp4")
+    assert command(["caption", film, "--model", model, "--every", "2", "-f", "jsonl"]) == 0
+    found = lines(capsys)
+    assert [(c["start"], c["end"]) for c in found] == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0)]
+    told = mmworld.caption(film, model=model, policy=mmworld.Every(2.0))
+    assert [c["text"] for c in found] == [" ".join(c.text.split()) for c in told]
+    assert {(c["model"], len(c["revision"])) for c in found} == {(model, 12)}
+    assert command(["caption", film, str(at / "0.png"), "--model", model, "--dtype", "bfloat16", "--at-end"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_model_that_does_not_tell_is_refused(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["caption", str(at / "0.png"), "--model", str(at / "clip")]) == 2
+    assert "a CLIP cannot be shown something and tell of it" in capsys.readouterr().err
+    assert command(["ask", "what is this?", str(at / "0.png")]) == 2
+    assert "which model?" in capsys.readouterr().err
+
+
+def test_a_question_is_answered(at: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, flags = str(at / "0.png"), ["--model", str(at / "llava"), "--max-tokens", "6"]
+    told = mmworld.ask("what is this?", picture, model=at / "llava", stop=Stop(6))
+    assert command(["ask", "what is this?", picture, *flags]) == 0
+    assert capsys.readouterr().out.strip() == told
+    monkeypatch.setattr("sys.stdin", StringIO("what is this?\n\nand now?\n"))
+    assert command(["ask", "-", picture, *flags, "--json"]) == 0
+    first, second = lines(capsys)
+    assert (first["question"], first["answer"], second["question"]) == ("what is this?", told, "and now?")
+    assert command(["ask", "what?", picture, *flags, "--temperature", "0.7", "--top-p", "2"]) == 2
+    assert "top_p must be in (0, 1]" in capsys.readouterr().err
+
+
+def test_texts_are_matched_and_labels_given(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures, flags = [str(at / f"{i}.png") for i in range(2)], ["--model", str(at / "clip")]
+    texts = ["a dog", "two [b]boys"]
+    assert command(["match", *pictures, "--text", texts[0], "--text", texts[1], *flags, "--json"]) == 0
+    told = mmworld.match(*pictures, texts=texts, model=at / "clip").tolist()
+    assert [list(row["shares"].values()) for row in lines(capsys)] == told
+    assert command(["match", *pictures, "--text", texts[0], "--text", texts[1], *flags]) == 0
+    table = capsys.readouterr().out
+    assert "two [b]boys" in table
+    assert all(f"{x:.3f}" in table for row in told for x in row)
+    assert command(["classify", pictures[0], "--labels", "dog, cat,owl", "--top", "2", *flags, "--json"]) == 0
+    (found,) = lines(capsys)
+    want = mmworld.classify(pictures[0], labels=["dog", "cat", "owl"], model=at / "clip")[0]
+    assert list(found["labels"].items()) == list(want.items())[:2]
+
+
+def test_vectors_are_written(at: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [str(at / "0.png"), "--text", "a dog", "--model", str(at / "clip")]
+    told = mmworld.embed(at / "0.png", texts=["a dog"], model=at / "clip").numpy()
+    assert command(["embed", *given]) == 0
+    assert [row["vector"] for row in lines(capsys)] == told.tolist()
+    for name, read in (("out.npy", np.load), ("out.safetensors", lambda p: load_file(p)["embeddings"])):
+        assert command(["embed", *given, "-o", str(tmp_path / name)]) == 0
+        assert np.array_equal(read(tmp_path / name), told)
+    assert command(["embed", *given, "-o", "out.csv"]) == 2
+    assert command(["embed", "--model", str(at / "clip")]) == 2

@@ -1,0 +1,137 @@
+"""Borrowed models through the verbs, from files: the numbers of the reference, which is given the same by its own
+processors.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import SIDE, answerer, matcher, saved, sized, vocabulary
+from clips import clip
+from PIL import Image
+
+import mmworld
+from mmworld.errors import MediaError, UsageError
+from mmworld.generate.stop import Stop
+from mmworld.media.gate import open_media
+from mmworld.media.video import frames_at, uniform
+from mmworld.models.zoo.parity import CASES
+
+hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
+TEXTS = ["two boys play in the snow", "a dog", "naïve café"]
+CLOSE = {"rtol": 2e-5, "atol": 2e-5}
+
+
+def photograph(path: Path, seed: int = 0) -> Path:
+    data = np.random.default_rng(seed).integers(0, 256, (21, 34, 3), np.uint8)
+    Image.fromarray(data).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("clip")
+    return folder, *matcher(folder)
+
+
+@torch.no_grad()
+def test_pictures_and_texts_are_matched_embedded_and_named(clip_folder: Any, tmp_path: Path) -> None:
+    folder, theirs, fast, prepare = clip_folder
+    files = [photograph(tmp_path / f"{i}.png", i) for i in range(2)]
+    pixels = prepare([Image.open(f) for f in files], return_tensors="pt")
+    told = theirs(**pixels, **fast(TEXTS, padding=True, return_tensors="pt"))
+    got = mmworld.match(*files, texts=TEXTS, model=folder)
+    assert torch.allclose(got, told.logits_per_image.softmax(-1), **CLOSE)
+    rows = mmworld.embed(*files, texts=TEXTS, model=folder)
+    assert torch.allclose(rows, torch.cat((told.image_embeds, told.text_embeds)), **CLOSE)
+    named = mmworld.classify(files[0], labels=["dog", "cat"], model=folder)[0]
+    texts = fast(["a photo of a dog", "a photo of a cat"], padding=True, return_tensors="pt")
+    shares = theirs(pixel_values=pixels.pixel_values[:1], **texts).logits_per_image.softmax(-1)[0]
+    assert named == pytest.approx(dict(zip(("dog", "cat"), shares.tolist(), strict=True)), rel=1e-4)
+    assert list(named.values()) == sorted(named.values(), reverse=True)
+
+
+@torch.no_grad()
+def test_a_film_is_the_mean_of_its_frames_to_a_model_of_pictures(clip_folder: Any) -> None:
+    folder, theirs, _, prepare = clip_folder
+    data = clip(30, fps=10)
+    model = mmworld.load(folder)
+    model.takes = mmworld.types.Takes(("image",), frames=3)
+    frames = [f.data for f in uniform(open_media(BytesIO(data)), 3)]
+    pixels = prepare([f.permute(1, 2, 0).numpy() for f in frames], return_tensors="pt").pixel_values
+    want = theirs.get_image_features(pixels).pooler_output
+    want = torch.nn.functional.normalize(want, dim=-1).mean(0)
+    assert torch.allclose(mmworld.embed(BytesIO(data), model=model)[0], want / want.norm(), **CLOSE)
+
+
+@torch.no_grad()
+def test_a_film_is_named_by_a_model_of_films(tmp_path: Path) -> None:
+    theirs = saved(CASES["videomae, classes"], tmp_path)
+    prepare = hf.VideoMAEImageProcessor(size={"shortest_edge": 16}, crop_size=SIDE)
+    prepare.save_pretrained(tmp_path)
+    data = clip(40, fps=10)
+    frames = [f.data for f in frames_at(open_media(BytesIO(data)), [0.5, 1.5, 2.5, 3.5])]
+    given = prepare([f.permute(1, 2, 0).numpy() for f in frames], return_tensors="pt")
+    shares = theirs(**given).logits.softmax(-1)[0]
+    (named,) = mmworld.classify(BytesIO(data), model=tmp_path)
+    assert named == pytest.approx(
+        {f"{n}": float(s) for n, s in zip(("cat", "dog", "owl"), shares, strict=True)}, rel=1e-3
+    )
+    with pytest.raises(UsageError, match="labels of its own"):
+        mmworld.classify(BytesIO(data), model=tmp_path, labels=["a"])
+    with pytest.raises(UsageError, match="cannot match things and texts"):
+        mmworld.match(BytesIO(data), model=tmp_path, texts=["a"])
+
+
+def test_what_does_not_fit_is_refused(clip_folder: Any, tmp_path: Path) -> None:
+    folder, *_ = clip_folder
+    picture = photograph(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="it needs labels"):
+        mmworld.classify(picture, model=folder)
+    with pytest.raises(UsageError, match="the texts do not go into this model"):
+        mmworld.match(picture, texts=["x" * 200], model=folder)
+    with pytest.raises(MediaError, match="wanted is image"):
+        mmworld.embed(Path(mmworld.__file__).parent / "samples" / "sounds.wav", model=folder)
+    with pytest.raises(UsageError, match="a CLIP cannot be shown something and tell of it"):
+        mmworld.ask("what?", picture, model=folder)
+
+
+@torch.no_grad()
+def test_a_conversation_goes_on(tmp_path: Path) -> None:
+    theirs, fast, processor = answerer(tmp_path)
+    picture = photograph(tmp_path / "a.png")
+
+    def told(text: str) -> str:
+        given = processor(text=text, images=Image.open(picture), return_tensors="pt")
+        ids = theirs.generate(**given, max_new_tokens=8, do_sample=False)[0, given["input_ids"].shape[1] :]
+        return fast.decode(ids, skip_special_tokens=True).strip()
+
+    talk = mmworld.Conversation(tmp_path, stop=Stop(8))
+    talk.show(picture)
+    first = talk.ask("what is this?")
+    assert first == told("USER: <image>\nwhat is this? ASSISTANT:")
+    assert "".join(talk.stream("and then?")).strip() == told(
+        f"USER: <image>\nwhat is this? ASSISTANT: {first}</s>USER: and then? ASSISTANT:"
+    )
+    assert mmworld.ask("what is this?", picture, model=tmp_path, stop=Stop(8)) == first
+    with pytest.raises(MediaError):
+        talk.show(BytesIO(b"nothing"))
+
+
+@torch.no_grad()
+def test_a_language_model_is_asked_in_words(tmp_path: Path) -> None:
+    fast = vocabulary(tmp_path)
+    fast.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}[assistant]"
+    fast.save_pretrained(tmp_path)
+    theirs = saved(sized(CASES["llama"], len(fast)), tmp_path)
+    given = fast("[user] what is this? [assistant]", return_tensors="pt").input_ids
+    ids = theirs.generate(given, max_new_tokens=8, do_sample=False)[0, given.shape[1] :]
+    told = fast.decode(ids, skip_special_tokens=True).strip()
+    assert mmworld.ask("what is this?", model=tmp_path, stop=Stop(8)) == told
+    with pytest.raises(MediaError):
+        mmworld.ask("what?", photograph(tmp_path / "a.png"), model=tmp_path)
