@@ -33,8 +33,7 @@ def chosen(args: argparse.Namespace) -> Any:
 
     from mmworld.verbs.model import loaded
 
-    if args.model is None:
-        raise UsageError("which model?", hint="--model with a folder or a name on the hub; see mmworld models")
+    require(args)
     device = args.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -43,6 +42,12 @@ def chosen(args: argparse.Namespace) -> Any:
     if args.threads:
         torch.set_num_threads(args.threads)
     return device
+
+
+def require(args: argparse.Namespace) -> None:
+    """UsageError if no model is named."""
+    if args.model is None:
+        raise UsageError("which model?", hint="--model with a folder or a name on the hub; see mmworld models")
 
 
 def device(text: str) -> str:

@@ -28,6 +28,8 @@ SPARE = 4
 """Frames kept of a segment for each that is shown, so that those shown lie evenly in it."""
 FASTEST = 8.0
 """Frames looked at a second, at most."""
+HALF = 0.5 / RATE
+"""Seconds of half a sample: what is nearer to an end begins there."""
 THUMB = 8
 """Side of the picture by which a change is seen."""
 
@@ -126,20 +128,24 @@ class Watcher:
 def segments(chunks: Iterable[Chunk], takes: Takes, judge: Judge) -> Iterator[tuple[Segment, float]]:
     """What is to be told of, and until when: the segments that the judge asks for, none longer than the model takes."""
     held: Segment | None = None
-    spoken = False
+    told = -math.inf  # until when
     for whole in chunks:
         left: Chunk | None = whole
         while left is not None:
-            if held is not None and left.start >= (due := _due(held, judge)) - TICK:
-                yield held, due
-                held, spoken = None, True
+            if held is not None and left.start >= _due(held, judge) - HALF:
+                told = _due(held, judge)
+                yield held, told
+                held = None
             if held and _changed(judge, left):
-                yield held, left.start
-                held, spoken = None, True
-            held = held or Segment(takes, judge.restart(left.start, left.start + 2 * TICK))
+                told = left.start
+                yield held, told
+                held = None
+            if held is None:
+                now = max(left.start, told)
+                held = Segment(takes, max(told, judge.restart(now, now + 2 * TICK)))
             first, left = _cut(left, _due(held, judge))
             held.add(first)
-    if held and (not spoken or held.end - held.start >= judge.least):
+    if held and (told == -math.inf or held.end - held.start >= judge.least):
         yield held, min(held.end, _due(held, judge))
 
 

@@ -55,7 +55,7 @@ class PictureBudget:
         Raises:
             LimitError: they are more than NARROWEST times as long as wide.
         """
-        pixels = self._resized(frames, self._wanted(*frames.shape[2:], self._most(len(frames))))
+        pixels = self._resized(frames, self._wanted(frames.shape[2], frames.shape[3], self._most(len(frames))))
         missing = -len(pixels) % self.temporal_patch_size
         pixels = torch.cat((pixels, pixels[-1:].expand(missing, -1, -1, -1)))
         mean, std = (torch.tensor(x)[:, None, None] for x in (self.image_mean, self.image_std))

@@ -90,7 +90,7 @@ class Splitting:
         return self._normal(torch.stack(squares))
 
     def _scaled(self, picture: Tensor, longest: int) -> Tensor:
-        return self._to(picture, bounded(*picture.shape[1:], longest))
+        return self._to(picture, bounded(picture.shape[1], picture.shape[2], longest))
 
     def _to(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
         return resized(picture, size, self.resample)

@@ -96,8 +96,8 @@ def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:
     theirs = CASES["llava"]
     saved(theirs, tmp_path)
     message = Message("user", seen(picture()))
-    with pytest.raises(UsageError, match=r"no tokenizer\.json"):
-        mmworld.load(tmp_path).begin([message])
-    vocabulary(tmp_path, "<image>")
     with pytest.raises(UsageError, match=r"preprocessor_config\.json says nothing"):
+        mmworld.load(tmp_path).begin([message])
+    hf.CLIPImageProcessor(size={"shortest_edge": 8}, crop_size=SIZE).save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=r"no tokenizer\.json"):
         mmworld.load(tmp_path).begin([message])

@@ -26,7 +26,8 @@ from mmworld.vision.split import Split
 from mmworld.weights.keymap import KeyMap
 from mmworld.weights.sizes import Width
 
-TEMPLATE = """<|im_start|>{% for m in messages %}{{ m.role | capitalize }}{{ ":" if m.content[0].type == "image" else ": " }}\
+TEMPLATE = """<|im_start|>{% for m in messages %}{{ m.role | capitalize }}\
+{{ ":" if m.content[0].type == "image" else ": " }}\
 {% for p in m.content %}{{ p.text if p.type == "text" else "<" + p.type + ">" }}{% endfor %}\
 {{ "<end_of_utterance>\n" }}{% endfor %}Assistant:"""
 """How a conversation with films is written, and one whose checkpoint brings no template."""
@@ -59,6 +60,7 @@ class Idefics3(nn.Module):
     """
 
     takes: ClassVar[Takes] = Takes(("image",))
+    processors: Mapping[str, Any]
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
