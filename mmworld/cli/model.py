@@ -34,7 +34,14 @@ def chosen(args: argparse.Namespace) -> Any:
     from mmworld.verbs.model import loaded
 
     require(args)
-    device = args.device
+    return loaded(args.model, settled(args), getattr(torch, args.dtype))
+
+
+def settled(args: argparse.Namespace) -> str:
+    """The device that the flags ask for, once the threads are as they say; ResourceError if it is not there."""
+    import torch
+
+    device: str = args.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():

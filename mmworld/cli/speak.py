@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmworld.cli.caption import SWITCH, device
-from mmworld.cli.flags import count
+from mmworld.cli.flags import SWITCH, count
+from mmworld.cli.model import device
 from mmworld.cli.transcript import replacing
 from mmworld.errors import UsageError
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is None:
             raise UsageError(f"which {name}?", hint=f"--{name} with its folder, or its name on the hub")
     text = _text(args.text)
-    from mmworld.cli.work import settled
+    from mmworld.cli.model import settled
     from mmworld.verbs.speak import Reader
 
     reader = Reader(args.model, args.vocoder, args.voice, device=settled(args), seed=args.seed)

@@ -132,7 +132,7 @@ def segments(chunks: Iterable[Chunk], takes: Takes, judge: Judge) -> Iterator[tu
     for whole in chunks:
         left: Chunk | None = whole
         while left is not None:
-            if held is not None and left.start >= _due(held, judge) - HALF:
+            if held is not None and left.start >= _due(held, judge) - (HALF if left.modality == "audio" else TICK):
                 told = _due(held, judge)
                 yield held, told
                 held = None

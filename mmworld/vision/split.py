@@ -75,7 +75,7 @@ class Splitting:
         picture = self._scaled(picture, self.size["longest_edge"])
         if not self.do_image_splitting:
             return Split(self._normal(self._to(picture, (side, side)))[None])
-        picture = self._to(picture, multiple(*picture.shape[1:], side))
+        picture = self._to(picture, multiple(picture.shape[1], picture.shape[2], side))
         rows, columns = (n // side for n in picture.shape[1:])
         if rows * columns == 1:
             return Split(self._normal(picture)[None])
