@@ -118,7 +118,13 @@ _SPEECHT5 |= {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2, 
 _SPEECHT5 |= {"speaker_embedding_dim": 6, "speech_decoder_prenet_units": 12, "speech_decoder_postnet_units": 10}
 _SPEECHT5 |= {"eos_token_id": None, "pad_token_id": 1, "decoder_start_token_id": 2}
 _HTSAT: dict[str, Any] = {"window_size": 4, "num_mel_bins": 8, "spec_size": 32, "hidden_size": 32, "depths": [2, 2]}
-_HTSAT |= {"patch_size": 2, "patch_stride": [2, 2], "num_attention_heads": [2, 4], "patch_embeds_hidden_size": 16}
+_HTSAT |= {
+    "aff_block_r": 2,
+    "patch_size": 2,
+    "patch_stride": [2, 2],
+    "num_attention_heads": [2, 4],
+    "patch_embeds_hidden_size": 16,
+}
 _COMPUTED = "relative_position_index|position_ids|token_type_ids"
 _CLAP: dict[str, Any] = {"projection_dim": 12, "text_config": {**BERT, "max_position_embeddings": 14}}
 _HIFIGAN: dict[str, Any] = {"model_in_dim": 8, "upsample_initial_channel": 16, "upsample_rates": [4, 2]}

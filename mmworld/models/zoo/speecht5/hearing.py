@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,10 +12,18 @@ from torch.nn import functional as F
 from mmworld.attention import CAUSAL
 from mmworld.config import pick
 from mmworld.errors import UsageError
-from mmworld.models.message import Message, Takes
+from mmworld.generate.beam import Beam
+from mmworld.generate.decode import decode
+from mmworld.generate.samplers import GREEDY
+from mmworld.generate.stop import Stop
+from mmworld.models.message import RATE, Message, Takes
 from mmworld.models.zoo.conversation import like, processor, row, shown, vocabulary, words
 from mmworld.models.zoo.speecht5.parts import Encoder, SpeechT5Config, Waves, decoder, decoder_names, sinusoids
+from mmworld.models.zoo.speecht5.stretches import cut
+from mmworld.models.zoo.whisper.decoding import DECODING, Decoding
+from mmworld.models.zoo.whisper.longform import Quiet
 from mmworld.nn.state import KVState
+from mmworld.types import Caption
 from mmworld.weights.keymap import KeyMap
 
 SECONDS = 30.0
@@ -68,10 +76,44 @@ class Listener(nn.Module):
         sounds = shown(messages, "audio")
         if not sounds or any(words(m) for m in messages if m.role != "assistant"):
             raise UsageError("this model writes down what is said: let it hear a sound, and ask nothing")
-        begun = " ".join(words(m) for m in messages if m.role == "assistant")
+        return self._begin(sounds[-1].data, " ".join(words(m) for m in messages if m.role == "assistant"))
+
+    def _begin(self, sound: Tensor, begun: str = "") -> tuple[KVState, Tensor]:
         ids = vocabulary(self).encode(begun, whole=False) if begun else []
-        heard, state = self.encode(like(self, processor(self, "audio")(sounds[-1].data))[None]), KVState()
+        heard, state = self.encode(like(self, processor(self, "audio")(sound))[None]), KVState()
         return state, self(row(self, [self.config.decoder_start_token_id, *ids]), heard, state)[:, -1]
+
+    @torch.no_grad()
+    def transcribe(
+        self,
+        sound: Iterable[Tensor],
+        how: Decoding = DECODING,
+        *,
+        quiet: Quiet | None = None,
+        start: float = 0.0,
+        source: str = "",
+    ) -> Iterator[Caption]:
+        """What is said in samples [S] at 16 kHz, however many, stretch by stretch; of `how` the width counts.
+
+        Args:
+            quiet: what is not listened to at the beginning of a stretch.
+            start: seconds at which the sound begins.
+            source: name that each segment bears.
+
+        Raises:
+            UsageError: it is asked for what a Whisper does: to translate, or for the times of words.
+        """
+        if how.task != "transcribe" or how.words:
+            raise UsageError("a SpeechT5 does not translate or tell the times of words", hint="a Whisper does")
+        sampler, at = Beam(how.width) if how.width > 1 else GREEDY, 0
+        for x in cut(sound, int(SECONDS * RATE)):
+            end = at + len(x)
+            skipped = int(quiet(at / RATE, end / RATE) * RATE) if quiet else 0
+            if len(x) - skipped >= self.encoder.front.convs.shortest:
+                made = decode(self, *self._begin(x[skipped:]), sampler, Stop(self.config.max_text_positions))[0]
+                if text := made.text.strip():
+                    yield Caption(text, start + (at + skipped) / RATE, start + end / RATE, made.score, source)
+            at = end
 
     def read(self, ids: Tensor, state: KVState) -> Tensor:
         """Append ids [B, n] to the state's rows, which hold a context; logits [B, V] of the id that comes next."""
