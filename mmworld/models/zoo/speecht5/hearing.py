@@ -36,17 +36,22 @@ class Listener(nn.Module):
     Args:
         source: what config.json says, of `SpeechT5ForSpeechToText`.
 
+    Attributes:
+        shortest: samples of the shortest sound that can be heard.
+
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
     takes: ClassVar[Takes] = Takes(("audio",), seconds=SECONDS)
+    tokenizer: Any = None
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
         self.source, c = dict(source), pick(SpeechT5Config, source, where="config.json")
         self.config = c
-        self.encoder = Encoder(c, Waves(c))
+        front = Waves(c)
+        self.encoder, self.shortest = Encoder(c, front), front.convs.shortest
         self.words = nn.Embedding(c.vocab_size, c.hidden_size)
         self.backbone = decoder(c)
 
@@ -109,7 +114,7 @@ class Listener(nn.Module):
         for x in cut(sound, int(SECONDS * RATE)):
             end = at + len(x)
             skipped = int(quiet(at / RATE, end / RATE) * RATE) if quiet else 0
-            if len(x) - skipped >= self.encoder.front.convs.shortest:
+            if len(x) - skipped >= self.shortest:
                 made = decode(self, *self._begin(x[skipped:]), sampler, Stop(self.config.max_text_positions))[0]
                 if text := made.text.strip():
                     yield Caption(text, start + (at + skipped) / RATE, start + end / RATE, made.score, source)
