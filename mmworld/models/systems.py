@@ -144,6 +144,7 @@ SYSTEMS = (
     ),
     System("Silero VAD", (), "find speech", "audio", "", ()),
     System("Whisper", ("whisper",), "transcribe", "audio", "cross", ("openai/whisper-tiny",)),
+    System("3D grounding", (), "ground", "points, text", "early, cross", ()),  # after 3DETR and BUTD-DETR
     System("Point-BERT", (), "encode, classify, pre-train", "points", "", ()),
     System("PointLLM", ("pointllm",), "caption, ask", "points, text", "projection", ()),
     System("PointNet++", (), "encode, classify, segment", "points", "", ()),

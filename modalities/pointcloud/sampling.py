@@ -186,6 +186,13 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return torch.stack([cloud[i] for cloud, i in zip(x, index, strict=True)])
 
 
+def some_of(points: Tensor, n: int) -> Tensor:
+    """At most n of points [P, ...], drawn evenly and each time alike."""
+    if len(points) <= n:
+        return points
+    return points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:n].to(points.device)]
+
+
 def sample_mesh(points: Tensor, faces: Tensor, n: int, *, seed: int = 0) -> Tensor:
     """`n` points spread over a mesh in proportion to area, with their triangle's normal and blended colours.
 

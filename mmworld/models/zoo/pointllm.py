@@ -13,7 +13,7 @@ from mmworld.config import config, pick
 from mmworld.errors import UsageError
 from mmworld.fusion.projection import put
 from mmworld.modalities.pointcloud.pointbert import PointBert, PointBertConfig
-from mmworld.modalities.pointcloud.sampling import farthest_points
+from mmworld.modalities.pointcloud.sampling import farthest_points, some_of
 from mmworld.models.message import Message, Takes
 from mmworld.models.zoo import llava
 from mmworld.models.zoo.conversation import read, row, shown, spread
@@ -174,9 +174,8 @@ def prepare(points: Tensor, columns: int) -> Tensor:
     Returns:
         At most POINTS of them [N, columns], far from each other.
     """
-    if len(points) > READ:
-        points = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:READ]]
-    points = nn.functional.pad(points[:, :columns], (0, max(0, columns - points.shape[1])))
+    points = some_of(points, READ)[:, :columns]
+    points = nn.functional.pad(points, (0, max(0, columns - points.shape[1])))
     if len(points) > POINTS:
         points = points[farthest_points(points[:, :3], POINTS)]
     xyz = points[:, :3] - points[:, :3].mean(0)

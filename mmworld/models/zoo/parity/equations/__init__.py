@@ -7,9 +7,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmworld.models.zoo.parity.case import Pairs
-from mmworld.models.zoo.parity.equations import flamingo, pointbert, pointllm, pointnet2, show_and_tell, silero_vad
+from mmworld.models.zoo.parity.equations import (
+    flamingo,
+    grounding3d,
+    pointbert,
+    pointllm,
+    pointnet2,
+    show_and_tell,
+    silero_vad,
+)
 
 EQUATIONS: dict[str, Callable[[], Pairs]] = {
+    "3D grounding": grounding3d.compare,
     "Flamingo": flamingo.compare,
     "Point-BERT": pointbert.compare,
     "PointLLM": pointllm.compare,

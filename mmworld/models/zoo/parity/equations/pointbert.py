@@ -79,7 +79,7 @@ def token(net: Any, patch: Tensor) -> Tensor:
 
 def attended(attention: Any, x: list[Tensor]) -> list[Tensor]:
     width, heads = attention.head_dim, attention.n_heads
-    rows = [(attention.qkv.weight @ t).view(3, heads, width) for t in x]
+    rows = [linear(attention.qkv, t).view(3, heads, width) for t in x]
     out = []
     for q, _, _ in rows:
         found = []
