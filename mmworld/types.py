@@ -94,11 +94,13 @@ class Takes:
         senses: modalities of the chunks; a film is shown to one that takes images alone as images.
         frames: of a film, at most.
         seconds: of a film or sound, at most; what is longer is shown in parts.
+        rate: samples of a sound in a second.
     """
 
     senses: tuple[str, ...]
     frames: int = 1
     seconds: float = math.inf
+    rate: int = 16_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,10 +65,10 @@ def parts(
         found = frames_at(media, [start + (i + 0.5) * step for i in range(takes.frames)])
         shown += film(takes, [f.data for f in found], start, last)
     if "audio" in names:
-        heard = [piece for _, piece in samples(media, rate=RATE, start=start, end=last, mono=True)]
+        heard = [piece for _, piece in samples(media, rate=takes.rate, start=start, end=last, mono=True)]
         if heard:
             sound = torch.cat(heard)
-            shown.append(Chunk(sound, start, start + len(sound) / RATE, "audio"))
+            shown.append(Chunk(sound, start, start + len(sound) / takes.rate, "audio"))
     return tuple(shown)
 
 

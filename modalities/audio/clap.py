@@ -27,7 +27,7 @@ class ClapFeatures:
     """
 
     feature_size: Annotated[int, Field(gt=0, le=512)] = 64
-    sampling_rate: Annotated[int, Field(gt=0, le=192_000)] = 48_000
+    sampling_rate: Literal[48_000] = 48_000
     hop_length: Length = 480
     max_length_s: Annotated[int, Field(gt=0, le=3600)] = 10
     fft_window_size: Annotated[Length, Field(multiple_of=2)] = 1024
@@ -51,7 +51,7 @@ class ClapFeatures:
         return self.max_length_s * self.sampling_rate
 
     def __call__(self, sound: Tensor, seed: int = 0) -> Tensor:
-        """Samples float32 [S] or [S, C] of `sampling_rate`, channels averaged, to frames [C, T, M]: of the whole and
+        """Samples float32 [S] or [S, C] of 48 kHz, channels averaged, to frames [C, T, M]: of the whole and
         three crops with "fusion", otherwise of one.
 
         Args:

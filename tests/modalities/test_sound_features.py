@@ -87,16 +87,16 @@ def test_real_sounds_as_clap_hears_them(
 
 @given(
     kind=st.sampled_from(KINDS),
-    n=st.integers(1, 30_000),
+    n=st.integers(1, 150_000),
     seed=st.integers(0, 99),
     loudness=st.sampled_from([0.0, 1e-4, 0.1, 1.0]),
 )
 def test_drawn_sounds_as_clap_hears_them(
     kind: tuple[str, str], n: int, seed: int, loudness: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    said = {"truncation": kind[0], "padding": kind[1], "sampling_rate": 8000, "hop_length": 80, "max_length_s": 1}
+    said = {"truncation": kind[0], "padding": kind[1], "max_length_s": 1}
     folder = tmp_path_factory.getbasetemp() / "clap"
-    check_clap(*both("Clap", folder, **said, frequency_max=4000), noise(n, seed, loudness), seed)
+    check_clap(*both("Clap", folder, **said), noise(n, seed, loudness), seed)
 
 
 def test_the_same_seed_hears_the_same_crops(tmp_path: Path) -> None:
@@ -107,7 +107,9 @@ def test_the_same_seed_hears_the_same_crops(tmp_path: Path) -> None:
     assert torch.equal(ours(x, 1)[0], ours(x, 2)[0])
 
 
-@pytest.mark.parametrize(("name", "said"), [("Clap", {"top_db": 80}), ("AST", {"sampling_rate": 8000})])
+@pytest.mark.parametrize(
+    ("name", "said"), [("Clap", {"top_db": 80}), ("Clap", {"sampling_rate": 8000}), ("AST", {"sampling_rate": 8000})]
+)
 def test_what_is_not_built_is_refused(name: str, said: dict[str, Any], tmp_path: Path) -> None:
     getattr(hf, f"{name}FeatureExtractor")(**said).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=next(iter(said))):

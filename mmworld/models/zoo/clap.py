@@ -73,7 +73,7 @@ class CLAP(Late):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
-    takes = Takes(("audio",))
+    takes = Takes(("audio",), seconds=600.0, rate=48_000)
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
