@@ -108,10 +108,10 @@ class Reader:
             return
         if len(text) < 2:
             raise UsageError(f"{text!r} alone is more than the model reads at once")
-        spaces = [m.start() for m in re.finditer(r"\s", text.strip())]
+        spaces = [m.start() for m in re.finditer(r"\s", text)]
         middle = min(spaces, key=lambda i: abs(i - len(text) // 2), default=len(text) // 2)
-        for half in (text[:middle], text[middle:]):
-            yield from self._parts(half.strip())
+        for half in filter(None, (text[:middle].strip(), text[middle:].strip())):
+            yield from self._parts(half)
 
 
 def _voice(voice: str | os.PathLike[str] | Tensor | None, size: int) -> Tensor:
