@@ -22,7 +22,7 @@ from mmworld.models.modality import encode_many
 from mmworld.nn.position import Rotary, sinusoid
 from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer, TransformerConfig
-from mmworld.registry import modalities
+from mmworld.registry import modalities, resolve
 from mmworld.text.tokenizer import Tokenizer
 from mmworld.types import Chunk, Tokens
 from mmworld.weights.checkpoint import save, write_atomic
@@ -141,6 +141,11 @@ class World(nn.Module):
         """The training item that answers `prompt` about `chunks` with `text`."""
         given = self.prompt(prompt)
         return Item(tuple(chunks), (*given, *self.tokenizer.encode(text), self.tokenizer.eos), len(given))
+
+    @staticmethod
+    def compose(**parts: Any) -> Any:
+        """A model of parts of other checkpoints, see `mmworld.models.zoo.composed.compose`."""
+        return resolve("mmworld.models.zoo.composed:compose")(**parts)
 
     def prompt(self, prompt: str = "") -> tuple[int, ...]:
         """The ids that stand before an answer: <bos> and the prompt."""

@@ -29,6 +29,7 @@ FAMILIES = Registry(
         "clap": "mmworld.models.zoo.clap:CLAP",
         "clip": "mmworld.models.zoo.clip:CLIP",
         "clip_vision_model": "mmworld.vision.clip:ClipVision",
+        "composed": "mmworld.models.zoo.composed:Composed",
         "dinov2": "mmworld.vision.dinov2:DINOv2",
         "dinov2_with_registers": "mmworld.vision.dinov2:DINOv2",
         "efficientnet": "mmworld.vision.efficientnet:EfficientNet",
@@ -76,12 +77,14 @@ class Borrowed(Protocol):
         tokenizer: its vocabulary, if the folder has one.
         processors: how what it is shown is prepared, by modality, as far as the folder says.
         generation: what its generation_config.json says.
+        folder: where it was read from.
     """
 
     source: dict[str, Any]
     tokenizer: Pretrained | None
     processors: Mapping[str, Any]
     generation: Mapping[str, Any]
+    folder: Path
 
     @property
     def keymap(self) -> KeyMap: ...
@@ -125,6 +128,7 @@ def load(
     model.keymap.check(model, tensors.shapes, where=str(folder))
     model.to(dtype).to_empty(device=device)
     model.keymap.fill(model, tensors, where=str(folder))
+    model.folder = folder
     model.tokenizer = Pretrained.load(folder, getattr(model, "ends", None))
     model.processors = processors.read(folder)
     model.generation = shards.read_json(said) if (said := folder / GENERATION).is_file() else {}

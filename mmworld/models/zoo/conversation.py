@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmworld.errors import UsageError
-from mmworld.models.message import Message
+from mmworld.models.message import Message, Part
 from mmworld.nn.state import KVState
 from mmworld.text.chat import Chat
 from mmworld.text.decoder import Decoder
@@ -59,10 +59,14 @@ def like(model: nn.Module, x: Tensor) -> Tensor:
     return x.to(weight.device, weight.dtype)
 
 
-def written(messages: Sequence[Message], chat: Chat) -> str:
-    """The conversation as text, up to what the model says; what the assistant has begun to say stands at the end."""
+def written(messages: Sequence[Message], chat: Chat, mark: str | None = None) -> str:
+    """The conversation as text, up to what the model says; what the assistant has begun to say stands at the end.
+
+    Args:
+        mark: what stands for a thing in a template that knows of words alone.
+    """
     asked, begun = _split(messages)
-    return chat([_content(m) for m in _spoken(asked)]) + begun
+    return chat([_content(m, mark) for m in _spoken(asked)]) + begun
 
 
 def read(model: Any, messages: Sequence[Message], template: str = "") -> list[int]:
@@ -109,7 +113,7 @@ def start(model: Decoder, messages: Sequence[Message]) -> tuple[KVState, Tensor]
 
 def row(model: nn.Module, ids: Sequence[int]) -> Tensor:
     """Ids [1, T] where the model is."""
-    return torch.tensor([list(ids)], device=next(model.parameters()).device)
+    return torch.tensor([list(ids)], dtype=torch.long, device=next(model.parameters()).device)
 
 
 def words(message: Message) -> str:
@@ -138,6 +142,11 @@ def _spoken(messages: Sequence[Message]) -> Iterator[Message]:
         yield Message(m.role, (*m.parts, DESCRIBE.get(only[-1], DESCRIBE["image"]))) if asks else m
 
 
-def _content(message: Message) -> dict[str, Any]:
-    parts = [{"type": "text", "text": p} if isinstance(p, str) else {"type": p.modality} for p in message.parts]
-    return {"role": message.role, "content": parts}
+def _content(message: Message, mark: str | None) -> dict[str, Any]:
+    return {"role": message.role, "content": [_part(p, mark) for p in message.parts]}
+
+
+def _part(part: Part, mark: str | None) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part if mark is None else part.replace(mark, "")}
+    return {"type": part.modality} if mark is None else {"type": "text", "text": mark}

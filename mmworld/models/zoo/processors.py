@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmworld.registry import Registry
+from mmworld.weights.checkpoint import write_atomic
 from mmworld.weights.shards import read_json
 
 FILES = "video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json"
@@ -66,3 +69,22 @@ def _named(said: dict[str, Any]) -> list[tuple[str, str]]:
             out.append(("image", f"{name}Image") if old else ("video" if film else modality, name))
     alike = said.get("processor_class") == "LlavaNextVideoProcessor" and "size" in said
     return [*out, ("video", "LlavaNextVideoVideo")] if alike else out
+
+
+def gather(folders: Mapping[str, Path], into: Path) -> None:
+    """Write what these folders say of a modality each into one processor_config.json.
+
+    Raises:
+        ResourceError: the disk is full or the folder may not be written.
+    """
+    whole: dict[str, Any] = {}
+    for modality, folder in folders.items():
+        for path in (folder / name for name in FILES):
+            if path.is_file():
+                data = read_json(path)
+                for said in (data, *(data[part] for part in PARTS if isinstance(data.get(part), dict))):
+                    parts = [part for part in PARTS if f"{part}_type" in said]
+                    if any(named == modality for named, _ in _named(said)):
+                        whole |= dict.fromkeys(parts, said)
+    if whole:
+        write_atomic(into / "processor_config.json", json.dumps(whole, indent=1).encode())
