@@ -62,17 +62,21 @@ def _system(row: System, *, verify: bool) -> dict[str, Any]:
 
 
 def _show(systems: list[dict[str, Any]]) -> None:
+    """A line for each system, and under it the checkpoints of its kind: it fits 80 columns."""
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.text import Text
 
-    does = Column("does", overflow="fold")
-    off, fits = (Column(name, no_wrap=True) for name in ("off by", "checkpoints of its kind"))
-    table = Table("system", does, "of", "fusion", off, fits, box=None, pad_edge=False)
+    console, names = Console(soft_wrap=True), ("name", "task", "senses", "fusion")
+    widths = [max(len(s[n]) for s in systems) + 2 for n in names]
+    heads = ("system", "does", "of", "fusion", "off by")
+    console.print(Text("\n" + "".join(h.ljust(w) for h, w in zip(heads, (*widths, 0), strict=True)), style="bold"))
     for s in systems:
-        told = "" if s["error"] is None else f"[{'green' if s['within'] else 'red'}]{s['error']:.1e}[/]"
-        table.add_row(s["name"], s["task"], s["senses"], s["fusion"], told, "\n".join(s["fits"]))
-    print()
-    Console().print(table)
+        line = Text("".join(s[n].ljust(w) for n, w in zip(names, widths, strict=True)))
+        if s["error"] is not None:
+            line.append(f"{s['error']:.1e}", style="green" if s["within"] else "bold red")
+        console.print(line)
+        if s["fits"]:
+            console.print(Text("  " + " ".join(s["fits"]), style="dim"))
 
 
 def _line(entry: dict[str, Any]) -> str:
