@@ -75,6 +75,12 @@ def answerer(folder: Path) -> tuple[Any, Any, Any]:
     return theirs, fast, transformers.LlavaProcessor(prepare, fast, patch_size=4, **strategy)
 
 
+def speaker(folder: Path) -> tuple[Any, Any]:
+    """A LLaMA and its vocabulary."""
+    fast = vocabulary(folder)
+    return saved(sized(CASES["llama"], len(fast)), folder), fast
+
+
 def matcher(folder: Path) -> tuple[Any, Any, Any]:
     """A CLIP, its vocabulary and its processor of pictures."""
     import transformers

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkpoints import answerer, captioner, matcher, speaker
 
 from mmworld.cli import command
 from mmworld.models.load import SHIPPED
@@ -34,8 +35,8 @@ def blocks() -> list[object]:
 
 
 def scripts() -> list[object]:
-    """The Python blocks that stand alone: those of README.md and docs/python.md."""
-    pages = [ROOT / "README.md", ROOT / "docs" / "python.md"]
+    """The Python blocks that stand alone: those of README.md, docs/python.md and docs/borrowed.md."""
+    pages = [ROOT / "README.md", ROOT / "docs" / "python.md", ROOT / "docs" / "borrowed.md"]
     found = [(page, i, text) for page in pages for i, text in enumerate(SCRIPT.findall(page.read_text()))]
     return [pytest.param(text, id=f"{page.stem}-{i}") for page, i, text in found]
 
@@ -47,15 +48,30 @@ def _runs(line: str) -> bool:
 @pytest.mark.parametrize("commands", blocks())
 def test_documented_commands_run(commands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _samples(tmp_path, monkeypatch, wants_nano="mmworld caption" in str(commands) or "mmworld demo" in str(commands))
+    _borrow("\n".join(commands))
     for text in commands:
         text = text.removeprefix("$ ").replace(".venv/bin/", "")
         wanted = int(match[1]) if (match := re.search(r"# exits (\d+)", text)) else 0
         assert _run(text) == wanted, text
 
 
+BORROWED = {"blip": captioner, "llava": answerer, "clip": matcher, "llava-text": speaker}
+"""Models in the documentation, and what makes a tiny one."""
+
+
+def _borrow(text: str) -> None:
+    """The models that a page names, here."""
+    for name, make in BORROWED.items():
+        if re.search(rf"(--model |=\"|\(\"){name}\b(?!-)", text):
+            pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
+            Path(name).mkdir()
+            make(Path(name))
+
+
 @pytest.mark.parametrize("script", scripts())
 def test_documented_scripts_run(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _samples(tmp_path, monkeypatch, wants_nano=True)
+    _borrow(script)
     exec(compile(script, "documented", "exec"), {"__name__": "documented"})
 
 
