@@ -98,6 +98,20 @@ class Frames(Preprocess):
         return resampled(picture, size, self.resample)
 
 
+@config
+class Centred:
+    """ViViT's: less one before it is normalised, where the file says so under these names."""
+
+    image_mean: tuple[float, float, float]
+    offset: bool = True
+
+    @classmethod
+    def read(cls, said: dict[str, Any], where: str) -> Preprocess:
+        """Both steps as one; ConfigError if the file lacks a value or means another."""
+        c = pick(cls, said, where=where)
+        return Preprocess.read({**said, "image_mean": [mean + c.offset for mean in c.image_mean]}, where)
+
+
 def _as_now(said: dict[str, Any]) -> dict[str, Any]:
     """Old files give one number for a size, and ConvNext's a share of the picture that is kept (of small ones). What is
     null is not done."""

@@ -20,6 +20,7 @@ PROCESSORS = Registry(
     "processor",
     {
         **{f"{name}Image": "mmworld.vision.preprocess:Preprocess" for name in PICTURES},
+        "VivitImage": "mmworld.vision.preprocess:Centred",
         "EfficientNetImage": "mmworld.vision.efficientnet:Scaling",
         "AST": "mmworld.modalities.audio.preprocess:ASTFeatures",
         "Clap": "mmworld.modalities.audio.clap:ClapFeatures",
