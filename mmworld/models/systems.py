@@ -52,7 +52,7 @@ SYSTEMS = (
     ),
     System("ALIGN", ("align",), "match", "image, text", "late", ("kakaobrain/align-base",)),
     System("VisualBERT", ("visual_bert",), "encode", "image, text", "early", ()),
-    System("Show and Tell", (), "caption", "image, text", "recurrent", ()),
+    System("Show and Tell", ("show_and_tell",), "caption", "image, text", "recurrent", ()),
     System("BLIP", ("blip",), "caption", "image, text", "cross", ("Salesforce/blip-image-captioning-base",)),
     System(
         "BLIP-2",
@@ -103,7 +103,7 @@ SYSTEMS = (
         "projection",
         ("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-ov-hf"),
     ),
-    System("Flamingo", (), "caption, ask", "image, video, text", "gated cross", ()),
+    System("Flamingo", ("flamingo",), "caption, ask", "image, video, text", "gated cross", ()),
     System("IDEFICS", ("idefics",), "caption, ask", "image, text", "gated cross", ("HuggingFaceM4/idefics-9b",)),
     System(
         "Idefics3", ("idefics3",), "caption, ask", "image, text", "projection", ("HuggingFaceM4/Idefics3-8B-Llama3",)

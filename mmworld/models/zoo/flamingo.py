@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
-from mmworld.config import config
+from mmworld.config import config, pick
 from mmworld.fusion import gated
 from mmworld.fusion.resampler import Resampler
+from mmworld.models.message import Message
+from mmworld.models.zoo.conversation import like, processor, read, row, shown
 from mmworld.nn.attention import CrossAttention
 from mmworld.nn.layer import Layer, TransformerConfig
 from mmworld.nn.state import KVState
 from mmworld.text.llama import Llama
 from mmworld.text.opt import OPT
+from mmworld.types import Takes
 from mmworld.vision.clip import ClipVision
 from mmworld.weights.keymap import KeyMap, Place
+
+TEMPLATE = """{% for m in messages %}{% for p in m.content %}\
+{{ p.text if p.type == "text" else "<image>" }}{% endfor %}\
+{{ "<|endofchunk|>" if m.role == "assistant" }}{% endfor %}"""
+"""Examples one after another, as it was trained on them (Awadalla et al. 2023, section 3.2)."""
 
 
 @config
 class FlamingoConfig:
-    """
+    """What a config.json says: the released files have none.
+
     Attributes:
-        vision, text: what config.json would say of the CLIP picture encoder, and of LLaMA or OPT.
-        place: the id <image>, which stands for a picture or film.
+        vision_config, text_config: what config.json would say of the CLIP picture encoder, and of LLaMA or OPT.
+        image_token_index: the id <image>, which stands for a picture or film.
         every: the last of each so many layers of the language model has a look before it.
         latents: tokens that a picture or film comes to.
         depth: layers of the resampler.
@@ -32,9 +43,10 @@ class FlamingoConfig:
         frames: of a film, whose times are learned; 0 is pictures alone.
     """
 
-    vision: dict[str, Any]
-    text: dict[str, Any]
-    place: int
+    model_type: Literal["flamingo"]
+    vision_config: dict[str, Any]
+    text_config: dict[str, Any]
+    image_token_index: int
     every: int = 1
     latents: int = 64
     depth: int = 6
@@ -44,16 +56,25 @@ class FlamingoConfig:
 
 
 class Flamingo(nn.Module):
-    """A language model that looks at the last picture or film before each of its tokens (figure 3)."""
+    """A language model that looks at the last picture or film before each of its tokens (figure 3).
 
-    def __init__(self, c: FlamingoConfig) -> None:
+    Args:
+        source: what config.json says.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
+        self.source, c = dict(source), pick(FlamingoConfig, source, where="config.json")
         self.config = c
-        self.vision = ClipVision(c.vision)
+        self.takes = Takes(("image", "video"), frames=c.frames) if c.frames else Takes(("image",))
+        self.vision = ClipVision(c.vision_config)
         width = self.vision.config.hidden_size
         sizes = TransformerConfig(width, c.depth, c.n_heads, head_dim=c.head_dim, bias=False)
         self.resampler = Resampler(sizes, c.latents, frames=c.frames or None)
-        self.language: Llama | OPT = (OPT if c.text.get("model_type") == "opt" else Llama)(c.text)
+        self.language: Llama | OPT = (OPT if c.text_config.get("model_type") == "opt" else Llama)(c.text_config)
         looks = replace(sizes, dim=self.language.embedding.embedding_dim)
 
         def look(i: int) -> Layer | None:
@@ -69,6 +90,14 @@ class Flamingo(nn.Module):
 
     def init_state(self) -> KVState:
         return self.language.init_state()
+
+    def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
+        """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
+        prepare, state = processor(self, "image"), self.init_state()
+        films = [torch.stack([prepare(x) for x in chunk.data]) for chunk in shown(messages, "image", "video")]
+        seen = [self.see(like(self, film)[None]) for film in films]
+        ids = row(self, read(self, messages, TEMPLATE))
+        return state, self._logits(ids, torch.cat(seen) if seen else self._none(), state)[:, -1]
 
     def forward(
         self,
@@ -87,10 +116,17 @@ class Flamingo(nn.Module):
         Raises:
             ValueError: there are not as many places as films, or a film has more frames than times were learned.
         """
-        seen = (
-            self.resampler.latents.new_zeros(0, *self.resampler.latents.shape) if pixels is None else self.see(pixels)
-        )
-        return self.language.logits(gated.hidden(self.language, ids, ids[0] == self.config.place, seen, state, lengths))
+        return self._logits(ids, self._none() if pixels is None else self.see(pixels), state, lengths)
+
+    def _logits(
+        self, ids: Tensor, seen: Tensor, state: KVState | None, lengths: tuple[int, ...] | None = None
+    ) -> Tensor:
+        places = ids[0] == self.config.image_token_index
+        return self.language.logits(gated.hidden(self.language, ids, places, seen, state, lengths))
+
+    def _none(self) -> Tensor:
+        """What is seen of no films."""
+        return self.resampler.latents.new_zeros(0, *self.resampler.latents.shape)
 
     def read(self, ids: Tensor, state: KVState) -> Tensor:
         """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""

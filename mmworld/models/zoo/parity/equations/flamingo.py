@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmworld.attention import CAUSAL
-from mmworld.models.zoo.flamingo import Flamingo, FlamingoConfig
+from mmworld.models.zoo.flamingo import Flamingo
 from mmworld.models.zoo.parity.case import LAYERS, Pairs
 from mmworld.nn.attention import Pass
 
@@ -32,7 +32,8 @@ def tiny(frames: int = 0, language: str = "llama") -> Flamingo:
     sizes: dict[str, Any] = {"latents": 3, "depth": 2, "n_heads": 2, "head_dim": 8, "every": 2}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(5)
-        model = Flamingo(FlamingoConfig(_VISION, text, PLACE, frames=frames, **sizes)).double().eval()
+        parts = {"vision_config": _VISION, "text_config": text, "image_token_index": PLACE, "frames": frames}
+        model = Flamingo({"model_type": "flamingo", **parts, **sizes}).double().eval()
         for p in model.parameters():
             p.add_(torch.randn_like(p) * 0.2)
     return model

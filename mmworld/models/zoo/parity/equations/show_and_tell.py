@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from mmworld.models.zoo.parity.case import Pairs
-from mmworld.models.zoo.show_and_tell import ShowAndTell, ShowAndTellConfig
+from mmworld.models.zoo.show_and_tell import ShowAndTell
 
 VISION = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1]}
+SOURCE = {"model_type": "show_and_tell", "vision_config": VISION, "vocab_size": 20, "dim": 12, "width": 10}
 
 
 def tiny() -> ShowAndTell:
     """A model of random weights, in float64."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        return ShowAndTell(ShowAndTellConfig(VISION, vocab=20, dim=12, width=10)).double().eval()
+        return ShowAndTell(SOURCE).double().eval()
 
 
 def scores(model: ShowAndTell, pixels: Tensor, ids: Sequence[int]) -> Tensor:
