@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,3 +56,45 @@ class Decoder(nn.Module):
     def read(self, ids: Tensor, state: KVState) -> Tensor:
         """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
         return self.logits(self.hidden(self.embed(ids), state)[:, -1])
+
+
+class Told(nn.Module):
+    """A model whose words are those of a language model, which is told what it is shown. A family gives `embed`.
+
+    Attributes:
+        language: what writes.
+    """
+
+    language: Any
+
+    def init_state(self) -> KVState:
+        state: KVState = self.language.init_state()
+        return state
+
+    def embed(self, ids: Tensor, shown: Any = None) -> Tensor:
+        """Ids [B, T], and what is shown in the places that stand for it among them, to [B, T, D].
+
+        Raises:
+            ValueError: what is shown does not fill those places, or overfills them.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self, ids: Tensor, shown: Any = None, state: KVState | None = None, lengths: tuple[int, ...] | None = None
+    ) -> Tensor:
+        """Ids [B, T], and what is shown in its places, to the scores of the ids that follow [B, T, V].
+
+        Args:
+            state: of the stream that the ids go on with; None is a fresh one.
+            lengths: of the texts packed in the row.
+
+        Raises:
+            ValueError: what is shown does not fill its places, or overfills them.
+        """
+        logits: Tensor = self.language.logits(self.language.hidden(self.embed(ids, shown), state, lengths))
+        return logits
+
+    def read(self, ids: Tensor, state: KVState) -> Tensor:
+        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
+        logits: Tensor = self.language.read(ids, state)
+        return logits

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmworld.config import config, pick
 from mmworld.fusion import gated
@@ -17,6 +17,7 @@ from mmworld.models.zoo.conversation import like, processor, read, row, shown
 from mmworld.nn.attention import CrossAttention
 from mmworld.nn.layer import Layer, TransformerConfig
 from mmworld.nn.state import KVState
+from mmworld.text.decoder import Told
 from mmworld.text.llama import Llama
 from mmworld.text.opt import OPT
 from mmworld.types import Takes
@@ -55,7 +56,7 @@ class FlamingoConfig:
     frames: int = 0
 
 
-class Flamingo(nn.Module):
+class Flamingo(Told):
     """A language model that looks at the last picture or film before each of its tokens (figure 3).
 
     Args:
@@ -87,9 +88,6 @@ class Flamingo(nn.Module):
         """Normalised films [P, F, C, H, W], of one frame where they are pictures, to tokens [P, n, E]."""
         patches = self.vision(pixels.flatten(0, 1))[:, 1:]
         return self.resampler(patches.unflatten(0, pixels.shape[:2]))
-
-    def init_state(self) -> KVState:
-        return self.language.init_state()
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
@@ -127,10 +125,6 @@ class Flamingo(nn.Module):
     def _none(self) -> Tensor:
         """What is seen of no films."""
         return self.resampler.latents.new_zeros(0, *self.resampler.latents.shape)
-
-    def read(self, ids: Tensor, state: KVState) -> Tensor:
-        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
-        return self.language.read(ids, state)
 
     @property
     def keymap(self) -> KeyMap:

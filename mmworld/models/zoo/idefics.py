@@ -15,6 +15,7 @@ from mmworld.models.zoo.conversation import pictures, read, row, vocabulary
 from mmworld.nn.attention import CrossAttention
 from mmworld.nn.layer import Layer, TransformerConfig
 from mmworld.nn.state import KVState
+from mmworld.text.decoder import Told
 from mmworld.text.llama import Llama
 from mmworld.types import Takes
 from mmworld.vision.clip import ClipVision
@@ -59,7 +60,7 @@ class IdeficsConfig:
     tie_word_embeddings: Literal[False] = False
 
 
-class Idefics(nn.Module):
+class Idefics(Told):
     """Between the layers of LLaMA, each token looks at the last picture before it.
 
     Args:
@@ -96,9 +97,6 @@ class Idefics(nn.Module):
         """Normalised pictures [P, C, H, W] to the tokens that the text looks at [P, n, E]."""
         seen = self.vision(pixels)
         return seen if self.resampler is None else self.resampler(seen[:, None])
-
-    def init_state(self) -> KVState:
-        return self.language.init_state()
 
     def hidden(
         self,
@@ -140,10 +138,6 @@ class Idefics(nn.Module):
         instructed = vocabulary(self).id(END) is not None
         ids = row(self, read(self, messages, TEMPLATE if instructed else TEMPLATE.replace(END, "")))
         return state, self.language.logits(self.hidden(ids, seen, state)[:, -1])
-
-    def read(self, ids: Tensor, state: KVState) -> Tensor:
-        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
-        return self.language.read(ids, state)
 
     @property
     def keymap(self) -> KeyMap:

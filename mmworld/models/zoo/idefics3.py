@@ -18,6 +18,7 @@ from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import ids_of, like, processor, row, shown, vocabulary, written
 from mmworld.nn.state import KVState
 from mmworld.text.chat import Chat
+from mmworld.text.decoder import Told
 from mmworld.text.llama import Llama
 from mmworld.text.number import words
 from mmworld.types import Chunk, Takes
@@ -49,7 +50,7 @@ class Idefics3Config:
     tie_word_embeddings: bool = False
 
 
-class Idefics3(nn.Module):
+class Idefics3(Told):
     """Squares of a picture, and the whole of it, are so many tokens each in the text of LLaMA.
 
     Args:
@@ -84,7 +85,7 @@ class Idefics3(nn.Module):
         """Normalised squares [P, 3, S, S] to tokens of the language model [P, n, D]."""
         return self.project(shuffled(self.vision(pixels), self.config.scale_factor))
 
-    def placed(self, ids: Tensor, pixels: Tensor | None) -> Tensor:
+    def embed(self, ids: Tensor, pixels: Tensor | None = None) -> Tensor:
         """Ids [B, T], and the squares [P, 3, S, S] that stand in their `image_token_id`, to [B, T, D].
 
         Raises:
@@ -93,32 +94,10 @@ class Idefics3(nn.Module):
         x = self.language.embed(ids)
         return x if pixels is None else put(self.see(pixels).flatten(0, 1), x, ids == self.config.image_token_id)
 
-    def init_state(self) -> KVState:
-        return self.language.init_state()
-
-    def forward(
-        self,
-        ids: Tensor,
-        pixels: Tensor | None = None,
-        state: KVState | None = None,
-        lengths: tuple[int, ...] | None = None,
-    ) -> Tensor:
-        """Ids [B, T] and squares [P, 3, S, S] to the scores of the ids that follow [B, T, V].
-
-        Args:
-            state: of the stream that the ids go on with; None is a fresh one.
-            lengths: of the texts packed in the row.
-        """
-        return self.language.logits(self.language.hidden(self.placed(ids, pixels), state, lengths))
-
-    def read(self, ids: Tensor, state: KVState) -> Tensor:
-        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
-        return self.language.read(ids, state)
-
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
         ids, pixels = self.prepared(messages)
-        return self.language.start(self.placed(row(self, ids), pixels))
+        return self.language.start(self.embed(row(self, ids), pixels))
 
     def prepared(self, messages: Sequence[Message]) -> tuple[list[int], Tensor | None]:
         """The ids of a conversation, and the squares of all that it shows."""

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmworld.config import config, pick
 from mmworld.fusion.projection import Projector, put
 from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import pictures, read, row, spread
 from mmworld.nn.state import KVState
+from mmworld.text.decoder import Told
 from mmworld.text.llama import Llama
 from mmworld.types import Takes
 from mmworld.vision.clip import ClipVision, SiglipVision
@@ -42,7 +43,7 @@ class LlavaConfig:
             raise ValueError(f"vision_feature_layer {self.vision_feature_layer}: counted from the end, it is below 0")
 
 
-class Projected(nn.Module):
+class Projected(Told):
     """A picture encoder, a language model, and the map from the tokens of the one to those of the other.
 
     Args:
@@ -92,13 +93,6 @@ class Projected(nn.Module):
         for place, tokens in seen.items():
             ids = spread(ids, place, [len(t) for t in tokens])
         return self.language.start(self.placed(row(self, ids), seen))
-
-    def init_state(self) -> KVState:
-        return self.language.init_state()
-
-    def read(self, ids: Tensor, state: KVState) -> Tensor:
-        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
-        return self.language.read(ids, state)
 
     @property
     def keymap(self) -> KeyMap:

@@ -18,6 +18,7 @@ from mmworld.models.message import Message, Takes
 from mmworld.models.zoo import llava
 from mmworld.models.zoo.conversation import read, row, shown, spread
 from mmworld.nn.state import KVState
+from mmworld.text.decoder import Told
 from mmworld.text.llama import Llama
 from mmworld.weights.keymap import KeyMap
 from mmworld.weights.sizes import Width
@@ -80,7 +81,7 @@ class PointLLMConfig:
         return pick(BackboneConfig, {**given, "point_dims": 6 if self.use_color else 3}, where="config.json")
 
 
-class PointLLM(nn.Module):
+class PointLLM(Told):
     """A cloud is so many tokens in the text of a language model.
 
     Args:
@@ -132,28 +133,6 @@ class PointLLM(nn.Module):
         if len(points) < c.group_size:
             raise UsageError(f"a cloud of {len(points)} points, the model reads at least {c.group_size}")
         return prepare(points, c.point_dims)
-
-    def init_state(self) -> KVState:
-        return self.language.init_state()
-
-    def forward(
-        self,
-        ids: Tensor,
-        points: Tensor | None = None,
-        state: KVState | None = None,
-        lengths: tuple[int, ...] | None = None,
-    ) -> Tensor:
-        """Ids [B, T] and clouds [K, P, C] to the scores of the ids that follow [B, T, V].
-
-        Args:
-            state: of the stream that the ids go on with; None is a fresh one.
-            lengths: of the texts packed in the row.
-        """
-        return self.language.logits(self.language.hidden(self.embed(ids, points), state, lengths))
-
-    def read(self, ids: Tensor, state: KVState) -> Tensor:
-        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
-        return self.language.read(ids, state)
 
     @property
     def keymap(self) -> KeyMap:

@@ -16,6 +16,7 @@ from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import like, processor, read, row, shown, spread
 from mmworld.nn.position import positions
 from mmworld.nn.state import KVState
+from mmworld.text.decoder import Told
 from mmworld.text.llama import Llama
 from mmworld.types import Chunk, Takes
 from mmworld.weights.keymap import KeyMap
@@ -72,7 +73,7 @@ class Sound(NamedTuple):
     n: int
 
 
-class Qwen2Audio(nn.Module):
+class Qwen2Audio(Told):
     """A sound is so many tokens in the text of a language model, 25 a second.
 
     Args:
@@ -113,7 +114,7 @@ class Qwen2Audio(nn.Module):
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
         ids, sounds = self.conversation(messages)
-        return self.language.start(self._placed(ids, sounds))
+        return self.language.start(self.embed(ids, sounds))
 
     def conversation(self, messages: Sequence[Message]) -> tuple[Tensor, list[Sound]]:
         """A conversation as ids [1, T], and the sounds in it; raises as `begin` does."""
@@ -126,34 +127,9 @@ class Qwen2Audio(nn.Module):
         mel = like(self, prepare(chunk.data))
         return Sound(mel, min(-(-len(chunk.data) // prepare.hop_length), len(mel)))
 
-    def _placed(self, ids: Tensor, sounds: Sequence[Sound]) -> Tensor:
+    def embed(self, ids: Tensor, sounds: Sequence[Sound] = ()) -> Tensor:
         words = self.language.embed(ids)
         return put(torch.cat(self.hear(sounds)), words, ids == self.config.audio_token_index) if sounds else words
-
-    def init_state(self) -> KVState:
-        return self.language.init_state()
-
-    def forward(
-        self,
-        ids: Tensor,
-        sounds: Sequence[Sound] = (),
-        state: KVState | None = None,
-        lengths: tuple[int, ...] | None = None,
-    ) -> Tensor:
-        """Ids [B, T], and the sounds in the places of `audio_token_index`, to the scores of what follows [B, T, V].
-
-        Args:
-            state: of the stream that the ids go on with; None is a fresh one.
-            lengths: of the texts packed in the row.
-
-        Raises:
-            ValueError: the sounds do not fill those places, or overfill them.
-        """
-        return self.language.logits(self.language.hidden(self._placed(ids, sounds), state, lengths))
-
-    def read(self, ids: Tensor, state: KVState) -> Tensor:
-        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
-        return self.language.read(ids, state)
 
     @property
     def keymap(self) -> KeyMap:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmworld.config import config, pick
 from mmworld.fusion.places import Grid, places
@@ -16,6 +16,7 @@ from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import like, processor, read, row, shown, spread
 from mmworld.nn.layer import make_norm
 from mmworld.nn.state import KVState
+from mmworld.text.decoder import Told
 from mmworld.text.llama import Llama
 from mmworld.types import Chunk, Takes
 from mmworld.vision.budget import FilmBudget
@@ -55,7 +56,7 @@ class Film:
     last: bool = True
 
 
-class QwenVL(nn.Module):
+class QwenVL(Told):
     """A picture is as many tokens as its size asks for; they stand on three axes of time, height and width.
 
     Args:
@@ -114,9 +115,6 @@ class QwenVL(nn.Module):
         seconds = self.vision.boxes.time * (chunk.end - chunk.start) / len(chunk.data)
         return Film(like(self, prepare(chunk.data)), seconds)
 
-    def init_state(self) -> KVState:
-        return self.language.init_state()
-
     def forward(
         self,
         ids: Tensor,
@@ -164,10 +162,6 @@ class QwenVL(nn.Module):
             at, after = places(text, mine, start)
             parts.append(at)
         return torch.cat(parts, dim=1), after
-
-    def read(self, ids: Tensor, state: KVState) -> Tensor:
-        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
-        return self.language.read(ids, state)
 
     @property
     def keymap(self) -> KeyMap:
