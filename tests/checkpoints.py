@@ -58,7 +58,7 @@ def captioner(folder: Path) -> tuple[Any, Any, Any]:
     fast = vocabulary(folder)
     case = sized(CASES["blip"], len(fast))
     case.sizes["text_config"] |= {"bos_token_id": 5, "sep_token_id": 1}
-    prepare = transformers.BlipImageProcessor(size={"height": 8, "width": 8})
+    prepare = transformers.BlipImageProcessorPil(size={"height": 8, "width": 8})
     prepare.save_pretrained(folder)
     return saved(case, folder), fast, prepare
 
@@ -68,7 +68,7 @@ def answerer(folder: Path) -> tuple[Any, Any, Any]:
     import transformers
 
     fast = vocabulary(folder, "<image>")
-    prepare = transformers.CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
+    prepare = transformers.CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
     prepare.save_pretrained(folder)
     theirs = saved(sized(CASES["llava"], len(fast), image_token_index=2), folder)
     strategy = {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
@@ -95,6 +95,6 @@ def matcher(folder: Path) -> tuple[Any, Any, Any]:
     )
     fast.pad_token = "<pad>"
     fast.save_pretrained(folder)
-    prepare = transformers.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=SIDE)
+    prepare = transformers.CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=SIDE)
     prepare.save_pretrained(folder)
     return theirs, fast, prepare

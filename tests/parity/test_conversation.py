@@ -82,7 +82,7 @@ def test_blip_captions_a_picture(tmp_path: Path) -> None:
 def test_blip_2_captions_and_answers(kind: str, tmp_path: Path) -> None:
     fast = vocabulary(tmp_path, "<image>")
     theirs = saved(sized(CASES[f"blip-2, {kind}"], len(fast), image_token_index=2), tmp_path)
-    prepare = hf.BlipImageProcessor(size=SIZE)
+    prepare = hf.BlipImageProcessorPil(size=SIZE)
     prepare.save_pretrained(tmp_path)
     ours, pixels = mmworld.load(tmp_path), prepare(picture(), return_tensors="pt")
     for text, words in (("", ()), ("Question: what is this? Answer:", ("what is this?",))):
@@ -98,6 +98,6 @@ def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:
     message = Message("user", seen(picture()))
     with pytest.raises(UsageError, match=r"preprocessor_config\.json says nothing"):
         mmworld.load(tmp_path).begin([message])
-    hf.CLIPImageProcessor(size={"shortest_edge": 8}, crop_size=SIZE).save_pretrained(tmp_path)
+    hf.CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size=SIZE).save_pretrained(tmp_path)
     with pytest.raises(UsageError, match=r"no tokenizer\.json"):
         mmworld.load(tmp_path).begin([message])

@@ -34,7 +34,7 @@ def saved(family: Any, source: dict[str, Any], folder: Path) -> Any:
         for p in model.parameters():
             p.add_(torch.randn_like(p) * 0.3)
     save(model, folder)
-    hf.CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8}).save_pretrained(folder)
+    hf.CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8}).save_pretrained(folder)
     again = mmworld.load(folder)
     assert all(torch.equal(x, again.state_dict()[n]) for n, x in model.state_dict().items())
     return again

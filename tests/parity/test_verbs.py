@@ -72,7 +72,7 @@ def test_a_film_is_the_mean_of_its_frames_to_a_model_of_pictures(clip_folder: An
 @torch.no_grad()
 def test_a_film_is_named_by_a_model_of_films(tmp_path: Path) -> None:
     theirs = saved(CASES["videomae, classes"], tmp_path)
-    prepare = hf.VideoMAEImageProcessor(size={"shortest_edge": 16}, crop_size=SIDE)
+    prepare = hf.VideoMAEImageProcessorPil(size={"shortest_edge": 16}, crop_size=SIDE)
     prepare.save_pretrained(tmp_path)
     data = clip(40, fps=10)
     frames = [f.data for f in frames_at(open_media(BytesIO(data)), [0.5, 1.5, 2.5, 3.5])]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mmworld.generate.rules import Prefix
@@ -59,6 +59,7 @@ def said(draw: st.DrawFn) -> list[int]:
 
 @given(ids=said(), n=st.integers(1, 100))
 def test_stretches_are_the_reference_s(ids: list[int], n: int) -> None:
+    assume(int(n * 0.01 / 0.02) == n // 2)  # the reference's quotient of floats may fall short of a whole step
     parts, step = stretches(ids, ZERO, n)
     theirs, offset = WhisperForConditionalGeneration._retrieve_segment(
         torch.tensor(ids),
