@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,23 @@ from mmworld.weights.shards import Shards
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_it_gives_what_the_reference_gives(case: Case) -> None:
     assert error(case) <= LIMIT
+
+
+IDLE = re.compile(r"vision\.(backbone\.)?norm\.|vision\.backbone\.layers\.2\.|vision\.head\.|postnet\.ends")
+"""Weights without a part: what follows the layer that is looked at (LLaVA, Idefics), and what says whether a frame is
+the last one (see test_speecht5)."""
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_weight_has_a_part_in_what_is_compared(case: Case, tmp_path: Path) -> None:
+    """An error of 0 is of two models that do the same, not of none that do anything."""
+    ours, theirs = both(case, tmp_path)
+    ours.requires_grad_(True)
+    draws = torch.Generator().manual_seed(0)
+    sums = [(x * torch.randn(x.shape, generator=draws)).sum() for x, _ in case.compare(ours, theirs) if x.requires_grad]
+    torch.stack(sums).sum().backward()
+    idle = [n for n, p in ours.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not [n for n in idle if not IDLE.match(n)]
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

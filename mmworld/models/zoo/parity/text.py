@@ -18,6 +18,8 @@ def _reads(ours: Any, theirs: Any) -> Pairs:
         yield x, told.last_hidden_state
         yield ours.pool(x), told.pooler_output
     else:
+        if ours.architecture == "BertForPreTraining":
+            yield ours.pool(x), theirs.bert(ids(9)).pooler_output
         yield ours.logits(x), told.logits if "logits" in told else told.prediction_logits
 
 
