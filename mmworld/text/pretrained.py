@@ -9,8 +9,9 @@ from typing import Any
 import tokenizers
 
 from mmworld.errors import CheckpointError
-from mmworld.text import chat, tiktoken
+from mmworld.text import chat, pieces, tiktoken
 from mmworld.text.chat import Chat
+from mmworld.text.pieces import Pieces
 from mmworld.text.tokenizer import MAX_CHARACTERS
 from mmworld.weights.shards import CONFIG, read_json
 
@@ -30,7 +31,7 @@ class Pretrained:
 
     def __init__(
         self,
-        core: tokenizers.Tokenizer,
+        core: tokenizers.Tokenizer | Pieces,
         ends: frozenset[int],
         tokens: Mapping[str, str] | None = None,
         chat: Chat | None = None,
@@ -60,17 +61,21 @@ class Pretrained:
 
     @classmethod
     def load(cls, folder: Path, ends: frozenset[int] | None = None) -> Pretrained | None:
-        """The vocabulary in a checkpoint's folder: its tokenizer.json, or one of OpenAI's Whisper as it was released;
-        None if it has neither.
+        """The vocabulary in a checkpoint's folder: its tokenizer.json, or one of SentencePiece, or of OpenAI's Whisper
+        as it was released; None if it has none.
 
         Args:
             ends: the ids after which a text is over, of a model that knows better than its files.
 
         Raises:
+            UsageError: the vocabulary needs sentencepiece.
             CheckpointError: the file is larger than MAX_BYTES or no vocabulary.
         """
+        core: tokenizers.Tokenizer | Pieces
         if (path := folder / FILE).is_file():
             core, last = _read(path), frozenset[int]()
+        elif (cut := pieces.read(folder)) is not None:
+            core, last = cut, frozenset([cut.eos])
         elif (found := tiktoken.read(folder)) is not None:
             core, last = found
         else:
@@ -98,7 +103,7 @@ def _tokens(folder: Path) -> dict[str, str]:
     return {name: x for name, x in told.items() if name.endswith("_token") and isinstance(x, str)}
 
 
-def _ends(folder: Path, core: tokenizers.Tokenizer, tokens: Mapping[str, str]) -> frozenset[int]:
+def _ends(folder: Path, core: tokenizers.Tokenizer | Pieces, tokens: Mapping[str, str]) -> frozenset[int]:
     """Of the first file that says."""
     for name in (GENERATION, CONFIG):
         if (folder / name).is_file() and (said := read_json(folder / name).get("eos_token_id")) is not None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from mmworld.errors import CheckpointError, UsageError
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "*.tiktoken"]
+FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.txt", "*.tiktoken"]
+FILES += ["tokenizer.model", "spiece.model", "spm_char.model"]
 """What a checkpoint is read from; anything else, pickles too, is not fetched."""
 
 

@@ -28,7 +28,7 @@ DESCRIBE = {
 def vocabulary(model: Any) -> Pretrained:
     """The model's vocabulary; UsageError if its folder has none."""
     if model.tokenizer is None:
-        raise UsageError("this model has no vocabulary: its folder has no tokenizer.json")
+        raise UsageError("this model has no vocabulary: its folder has no tokenizer.json or tokenizer.model")
     found: Pretrained = model.tokenizer
     return found
 
