@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import regex
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mmworld.errors import CheckpointError
@@ -59,6 +59,7 @@ def vocabulary(name: str, source: Path, base: Path) -> Pretrained:
 def test_ids_are_those_of_the_ranks(
     name: str, text: str, shared_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    assume("<|" not in text)  # a special token is an id of its own
     ours = vocabulary(name, shared_data, tmp_path_factory.getbasetemp())
     known = ranks(shared_data / "tokenizers" / "whisper" / f"{name}.tiktoken")
     ids = ours.encode(text)
