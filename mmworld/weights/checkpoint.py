@@ -213,8 +213,11 @@ def fits(given: Tensor, wanted: Tensor) -> bool:
 
 
 def finite(x: Tensor) -> bool:
-    """Whether no number in `x` is NaN or infinite."""
-    return not x.is_floating_point() or bool((x if x.element_size() > 1 else x.float()).isfinite().all())
+    """Whether no number in `x` is NaN or infinite; holds nothing of the size of `x`."""
+    if not x.is_floating_point() or not x.numel():
+        return True
+    ends = torch.stack((x if x.element_size() > 1 else x.float()).aminmax())  # NaN if there is one
+    return bool(ends.isfinite().all())
 
 
 def describe(x: Tensor) -> str:

@@ -146,7 +146,8 @@ class KeyMap:
         tensors = _Renamed(tensors, self)
         for name, ours in self._own(module.state_dict()).items():
             place = self.place(name)
-            ours.copy_(_read(place, tensors))
+            for part, whole in _parts(ours, place):
+                part.copy_(part.new_zeros(()) if whole is None else _read(whole, tensors))
             if not finite(ours):
                 raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite in {ours.dtype}")
 
@@ -230,6 +231,14 @@ def _read(place: Place, tensors: Mapping[str, Tensor]) -> Tensor:
             return x.view(x.shape[ones:]) if x.shape[:ones] == (1,) * ones else x
         case _:
             return tensors[place]
+
+
+def _parts(x: Tensor, place: Place) -> Iterator[tuple[Tensor, Place | None]]:
+    """What is read one after the other, so that no more than one of theirs is held."""
+    if isinstance(place, Fuse):
+        yield from zip(x.split(place.sizes), place.names, strict=True)
+    else:
+        yield x, place
 
 
 def _turned(x: Tensor) -> Tensor:
