@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it answers")
     group.add_argument("--system", default="", metavar="TEXT", help="what the model is told before all else")
     group.add_argument("--begin", default="", metavar="TEXT", help="how the answer begins")
+    group.add_argument("--choice", action="append", metavar="TEXT", help="answer the likeliest of these; repeatable")
     group.add_argument("--max-tokens", type=count, default=256, metavar="N", help="longest answer (256)")
     group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="what ends an answer; repeatable")
     group.add_argument("--temperature", type=positive, metavar="T", help="draw the words; without it the likeliest")
@@ -36,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.question.strip():
         raise UsageError("no question", hint='mmworld ask "what is this?" a.jpg')
+    if args.choice and args.begin:
+        raise UsageError("--begin and --choice both say what the answer is", hint="leave one out")
     go_offline(args)
     media = [opened(name, args) for name in expand(args.input)] if args.input else []
     stop = Stop(args.max_tokens, tuple(args.stop))
@@ -62,11 +65,16 @@ def _questions(question: str) -> Any:
 
 
 def _answer(talk: Any, question: str, args: argparse.Namespace) -> None:
+    scores = talk.choose(question, args.choice) if args.choice else {}
     if args.json:
         from mmworld.cli.console import report
 
-        answer = {"question": question, "answer": talk.ask(question, args.begin), "model": args.model}
-        report("", answer, as_json=True)
+        said = next(iter(scores)) if scores else talk.ask(question, args.begin)
+        answer = {"question": question, "answer": said, "model": args.model}
+        report("", answer | ({"log_probabilities": scores} if scores else {}), as_json=True)
+        return
+    if scores:
+        print(next(iter(scores)))
         return
     sys.stdout.write(args.begin)
     for i, piece in enumerate(talk.stream(question, args.begin)):

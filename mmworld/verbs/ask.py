@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from mmworld.generate.beam import Beam
+from mmworld.generate.choice import Choice
 from mmworld.generate.decode import after, decode, pieces, steps
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import Stop
@@ -64,9 +65,26 @@ class Conversation:
         return after(begin, "".join(self.stream(question, begin))).strip()
 
     @torch.no_grad()
+    def choose(self, question: str, choices: Sequence[str]) -> dict[str, float]:
+        """The log-probability of each choice as the whole answer; the first is the likeliest, and what was answered.
+
+        Raises:
+            UsageError: the model cannot be asked so, or the choices are not different texts.
+        """
+        choice, asked = Choice(tuple(choices)), self._asked(question)
+        scores = choice.scores(self.model, *self.model.begin([*self.messages, asked]))
+        ranked = dict(sorted(scores.items(), key=lambda item: -item[1]))
+        self.messages += [asked, Message("assistant", (next(iter(ranked)),))]
+        self._waiting = []
+        return ranked
+
+    def _asked(self, question: str) -> Message:
+        return Message("user", (*self._waiting, *((question,) if question else ())))
+
+    @torch.no_grad()
     def stream(self, question: str, begin: str = "") -> Iterator[str]:
         """The answer as it is made, what it begins with left out. It is part of the conversation once it has ended."""
-        asked = Message("user", (*self._waiting, *((question,) if question else ())))
+        asked = self._asked(question)
         begun = [Message("assistant", (begin,))] if begin else []
         state, logits = self.model.begin([*self.messages, asked, *begun])
         said = ""
@@ -85,10 +103,19 @@ class Conversation:
         yield from pieces(self.model.tokenizer, ([i for i in rows[0].ids if i not in ends] for rows in made))
 
 
-def ask(question: str, *things: Shown, model: Any, start: float = 0.0, end: float | None = None, **options: Any) -> str:
+def ask(
+    question: str,
+    *things: Shown,
+    model: Any,
+    choices: Sequence[str] = (),
+    start: float = 0.0,
+    end: float | None = None,
+    **options: Any,
+) -> str:
     """What the model answers about things: pictures, films, sounds or clouds, from `start` to `end` seconds.
 
     Args:
+        choices: the answer is the likeliest of these; without them anything.
         options: system, device, sampler and stop, as of `Conversation`.
 
     Raises:
@@ -98,4 +125,4 @@ def ask(question: str, *things: Shown, model: Any, start: float = 0.0, end: floa
     """
     conversation = Conversation(model, **options)
     conversation.show(*things, start=start, end=end)
-    return conversation.ask(question)
+    return next(iter(conversation.choose(question, choices))) if choices else conversation.ask(question)

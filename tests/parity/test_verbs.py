@@ -16,6 +16,7 @@ from clips import clip
 from PIL import Image
 
 import mmworld
+from mmworld.cli import command
 from mmworld.errors import MediaError, UsageError
 from mmworld.generate.stop import Stop
 from mmworld.media.gate import open_media
@@ -102,7 +103,7 @@ def test_what_does_not_fit_is_refused(clip_folder: Any, tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_a_conversation_goes_on(tmp_path: Path) -> None:
+def test_a_conversation_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     theirs, fast, processor = answerer(tmp_path)
     picture = photograph(tmp_path / "a.png")
 
@@ -119,6 +120,14 @@ def test_a_conversation_goes_on(tmp_path: Path) -> None:
         f"USER: <image>\nwhat is this? ASSISTANT: {first}</s>USER: and then? ASSISTANT:"
     )
     assert mmworld.ask("what is this?", picture, model=tmp_path, stop=Stop(8)) == first
+    ranked = talk.choose("sure?", ("dog", "cat"))
+    assert [m.parts[-1] for m in talk.messages[-2:]] == ["sure?", next(iter(ranked))]
+    assert set(ranked) == {"dog", "cat"}
+    answer = mmworld.ask("what is this?", picture, model=tmp_path, choices=("dog", "cat"))
+    flags = ["--model", str(tmp_path), "--choice", "dog", "--choice", "cat"]
+    capsys.readouterr()
+    assert command(["ask", "what is this?", str(picture), *flags]) == 0
+    assert capsys.readouterr().out == f"{answer}\n"
     with pytest.raises(MediaError):
         talk.show(BytesIO(b"nothing"))
 
