@@ -20,6 +20,7 @@ _PUBLIC = {
     "embed": "mmworld.verbs.embed",
     "match": "mmworld.verbs.embed",
     "classify": "mmworld.verbs.classify",
+    "ground": "mmworld.verbs.ground",
     "load": "mmworld.models.zoo",
     "World": "mmworld.models.world",
     "Session": "mmworld.models.session",

@@ -13,6 +13,7 @@ VERBS = {
     "ask": "answer a question about pictures, films, sounds or clouds",
     "classify": "say which labels fit pictures, films or sounds",
     "match": "say how well texts fit pictures, films or sounds",
+    "ground": "say what is in pictures and where, or where a phrase is",
     "embed": "give a vector for each picture, film, sound or text",
     "demo": "caption the sample media that come with mmworld",
     "eval": "score a model on held-out data, as a table",

@@ -103,6 +103,14 @@ SYSTEMS = (
         "projection",
         ("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-ov-hf"),
     ),
+    System(
+        "Kosmos-2",
+        ("kosmos-2",),
+        "caption, ask, ground",
+        "image, text",
+        "projection",
+        ("microsoft/kosmos-2-patch14-224",),
+    ),
     System("Flamingo", ("flamingo",), "caption, ask", "image, video, text", "gated cross", ()),
     System("IDEFICS", ("idefics",), "caption, ask", "image, text", "gated cross", ("HuggingFaceM4/idefics-9b",)),
     System(

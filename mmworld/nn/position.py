@@ -167,3 +167,11 @@ def sinusoid(t: Tensor, dim: int, shortest: float, longest: float) -> Tensor:
     periods = shortest * (longest / shortest) ** steps
     phase = 2 * torch.pi * (t.double()[:, None] / periods % 1.0)
     return torch.cat((phase.sin(), phase.cos()), dim=1)
+
+
+def sinusoids(at: Tensor, like: Tensor) -> Tensor:
+    """Places [N], the first of them 2, as sines and then cosines [N, D]: fairseq's, in float32 as it makes them."""
+    half = like.shape[-1] // 2
+    rates = torch.exp(torch.arange(half, device=at.device) * -(math.log(10_000) / (half - 1)))
+    phase = (at + 2).float()[:, None] * rates
+    return torch.cat((phase.sin(), phase.cos()), dim=1).to(like.dtype)

@@ -58,6 +58,7 @@ class ClipVision(nn.Module):
 
     Args:
         source: what config.json says.
+        kind: of config.
 
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
@@ -65,9 +66,9 @@ class ClipVision(nn.Module):
 
     takes = Takes(("image",))
 
-    def __init__(self, source: Mapping[str, Any]) -> None:
+    def __init__(self, source: Mapping[str, Any], kind: type[ClipVisionConfig] = ClipVisionConfig) -> None:
         super().__init__()
-        self.source, c = dict(source), pick(ClipVisionConfig, source, where="config.json")
+        self.source, c = dict(source), pick(kind, source, where="config.json")
         self.config = c
         self.patches = Patches(c.hidden_size, c.image_size, c.patch_size, c.num_channels, bias=False)
         self.first = nn.LayerNorm(c.hidden_size, eps=c.layer_norm_eps)

@@ -113,13 +113,15 @@ class Centred:
 
 
 def _as_now(said: dict[str, Any]) -> dict[str, Any]:
-    """Old files give one number for a size, and ConvNext's a share of the picture that is kept (of small ones). What is
-    null is not done."""
+    """Old files give one number for a size, and ConvNext's a share of the picture that is kept (of small ones);
+    Kosmos-2's asks for a square. What is null is not done."""
     said = {n: False if value is None and n.startswith("do_") else value for n, value in said.items()}
     size: Any = said.get("size")
     kind = re.split("Image|Feature", str(said.get("image_processor_type", said.get("feature_extractor_type"))))[0]
     if isinstance(size, int) and kind in ("CLIP", "Bit", "VideoMAE", "ConvNext"):
         size = {"shortest_edge": size}
+    if said.get("use_square_size") and isinstance(size, dict) and "shortest_edge" in size:
+        size = dict.fromkeys(("height", "width"), size["shortest_edge"])
     if kind != "ConvNext" or not isinstance(size, dict):
         return {**said, "size": size}
     short = size.get("shortest_edge", 0)

@@ -78,6 +78,21 @@ def test_photographs_are_prepared_as_the_reference_does(kind: str, shared_data: 
         assert float((ours(picture) - want).abs().max()) <= LIMIT
 
 
+@given(height=st.integers(1, 300), width=st.integers(1, 300))
+def test_kosmos_2_s_square_is_the_reference_s(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int
+) -> None:
+    said = {**hf.CLIPImageProcessorPil().to_dict(), "image_processor_type": "CLIPImageProcessor"}
+    said |= {"size": {"shortest_edge": 224}, "use_square_size": True}
+    folder = tmp_path_factory.mktemp("square")
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    picture = np.random.default_rng(height * 300 + width).integers(0, 256, (height, width, 3), np.uint8)
+    got = read(folder)["image"](torch.from_numpy(picture).permute(2, 0, 1))
+    told = hf.CLIPImageProcessorPil.from_pretrained(folder)(picture, input_data_format="channels_last")
+    assert got.shape == (3, 224, 224)
+    assert float((got - torch.as_tensor(told.pixel_values[0])).abs().max()) <= LIMIT
+
+
 def test_what_a_folder_says_is_found_in_either_file(tmp_path: Path) -> None:
     assert read(tmp_path) == {}
     said = processor("siglip").to_dict()

@@ -38,6 +38,7 @@ FAMILIES = Registry(
         "hifigan": "mmworld.modalities.audio.hifigan:HifiGan",
         "idefics": "mmworld.models.zoo.idefics:Idefics",
         "idefics3": "mmworld.models.zoo.idefics3:Idefics3",
+        "kosmos-2": "mmworld.models.zoo.kosmos2:Kosmos2",
         "llama": "mmworld.text.llama:Llama",
         "llava": "mmworld.models.zoo.llava:LLaVA",
         "llava_next": "mmworld.models.zoo.llava_next:LLaVANext",

@@ -72,6 +72,22 @@ def _asks(ours: Any, theirs: Any) -> Pairs:
         yield ours(text, pictures), theirs(pixel_values=pictures, input_ids=text).logits
 
 
+def located(n: int, tokens: int) -> tuple[Tensor, Tensor]:
+    """A text [1, T] of n words after a picture, and where its tokens stand."""
+    text = torch.cat((torch.tensor([[0, 4]]), torch.arange(4, 4 + tokens)[None], ids(n)), dim=1)
+    where = torch.zeros_like(text, dtype=torch.bool)
+    where[:, 2 : 2 + tokens] = True
+    return text, where
+
+
+def _locates(ours: Any, theirs: Any) -> Pairs:
+    text, where = located(9, ours.config.latent_query_num)
+    text, where = text.expand(2, -1), where.expand(2, -1)
+    told = theirs(noise(2, 3, 8, 8), text, image_embeds_position_mask=where)
+    yield ours.see(noise(2, 3, 8, 8)), told.image_embeds
+    yield ours(text, noise(2, 3, 8, 8), where), told.logits
+
+
 _CLIP_TEXT: dict[str, Any] = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
 _CLIP_TEXT |= {"intermediate_size": 40, "max_position_embeddings": 12}
 _CLIP_TEXT |= {"bos_token_id": 48, "eos_token_id": 49, "pad_token_id": 1}
@@ -102,6 +118,8 @@ _BLIP: dict[str, Any] = {
 _QFORMER: dict[str, Any] = {**BERT, "num_hidden_layers": 3, "hidden_size": 24, "encoder_hidden_size": 32}
 _BLIP2: dict[str, Any] = {"vision_config": SEEN, "qformer_config": _QFORMER, "num_query_tokens": 3}
 _BLIP2 |= {"image_token_index": 49}
+_KOSMOS: dict[str, Any] = {"vocab_size": 50, "embed_dim": 24, "layers": 2, "attention_heads": 4, "ffn_dim": 40}
+_KOSMOS2: dict[str, Any] = {"text_config": _KOSMOS, "vision_config": SEEN, "latent_query_num": 3}
 _ALIGN_TEXT: dict[str, Any] = {**BERT, "vocab_size": 50, "max_position_embeddings": 12}
 LATE = {
     "align": Case(
@@ -150,4 +168,14 @@ ASKED = {
     ),
 }
 
-CASES = LATE | EARLY | PROJECTED | CROSSED | ASKED
+LOCATED = {
+    "kosmos-2": Case("Kosmos2Config", "Kosmos2ForConditionalGeneration", _KOSMOS2, _locates),
+    "kosmos-2, unscaled": Case(
+        "Kosmos2Config",
+        "Kosmos2ForConditionalGeneration",
+        {**_KOSMOS2, "text_config": {**_KOSMOS, "scale_embedding": False, "activation_function": "relu"}},
+        _locates,
+    ),
+}
+
+CASES = LATE | EARLY | PROJECTED | CROSSED | ASKED | LOCATED

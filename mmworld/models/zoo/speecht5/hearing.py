@@ -18,10 +18,11 @@ from mmworld.generate.samplers import GREEDY
 from mmworld.generate.stop import Stop
 from mmworld.models.message import RATE, Message, Takes
 from mmworld.models.zoo.conversation import like, processor, row, shown, vocabulary, words
-from mmworld.models.zoo.speecht5.parts import Encoder, SpeechT5Config, Waves, decoder, decoder_names, sinusoids
+from mmworld.models.zoo.speecht5.parts import Encoder, SpeechT5Config, Waves, decoder, decoder_names
 from mmworld.models.zoo.speecht5.stretches import cut
 from mmworld.models.zoo.whisper.decoding import DECODING, Decoding
 from mmworld.models.zoo.whisper.longform import Quiet
+from mmworld.nn.position import sinusoids
 from mmworld.nn.state import KVState
 from mmworld.types import Caption
 from mmworld.weights.keymap import KeyMap

@@ -13,7 +13,7 @@ from mmworld.config import config
 from mmworld.modalities.audio.waves import PlaceConv, WaveConvs
 from mmworld.nn.attention import CrossAttention
 from mmworld.nn.layer import Layer, TransformerConfig
-from mmworld.nn.position import RelativeKeys
+from mmworld.nn.position import RelativeKeys, sinusoids
 from mmworld.nn.transformer import Transformer
 from mmworld.weights.keymap import Fuse, KeyMap, Place
 from mmworld.weights.sizes import Depth, Width
@@ -197,14 +197,6 @@ def _layers(at: str, dim: int, *, attention: str, norm: str) -> dict[str, Place]
         f"{ours}.feed.down.*": f"{layer}.feed_forward.output_dense.*",
         f"{ours}.norm_feed.*": f"{layer}.final_layer_norm.*",
     }
-
-
-def sinusoids(at: Tensor, like: Tensor) -> Tensor:
-    """Places [N], the first of them 2, as sines and then cosines [N, D]: fairseq's, in float32 as it makes them."""
-    half = like.shape[-1] // 2
-    rates = torch.exp(torch.arange(half, device=at.device) * -(math.log(10_000) / (half - 1)))
-    phase = (at + 2).float()[:, None] * rates
-    return torch.cat((phase.sin(), phase.cos()), dim=1).to(like.dtype)
 
 
 def turns(at: Tensor, like: Tensor) -> Tensor:
