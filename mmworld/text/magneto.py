@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from mmworld.attention import CAUSAL, Mask
@@ -95,7 +94,8 @@ class Magneto(Decoder):
 
 def sub_normed(c: TransformerConfig) -> Layer:
     """A layer with a second norm in each branch, before its last projection (Sub-LN, section 2.1)."""
-    attention, feed = Attention(c), FeedForward(c)
+    attention: Any = Attention(c)
+    feed: Any = FeedForward(c)
     attention.out = nn.Sequential(nn.LayerNorm(c.dim, eps=c.norm_eps), attention.out)
     feed.down = nn.Sequential(nn.LayerNorm(feed.down.in_features, eps=c.norm_eps), feed.down)
     return Layer(c, attention=attention, feed=feed)

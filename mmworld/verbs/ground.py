@@ -41,7 +41,8 @@ def ground(
     found = grounder(loaded(model, device))
     shown = picture if isinstance(picture, Chunk) else parts(picture, found.takes)[0]
     text = asked(phrase)
-    made = decode(found, *found.look(list(shown.data), text), stop=stop)[0]
+    state, logits = found.look(list(shown.data), text)
+    made = decode(found, state, logits, stop=stop)[0]
     tokenizer = vocabulary(found)
     return parse(tokenizer.decode([*tokenizer.encode(text, whole=False), *made.ids]))
 

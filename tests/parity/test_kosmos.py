@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @given(text=TEXT)
-@example("<image> x</image><grounding> An image of<phrase> a dog</phrase><object><patch_index_0044><patch_index_0044></object>")
+@example("<image> x</image><grounding> A<phrase> dog</phrase><object><patch_index_0044><patch_index_0044></object>")
 def test_boxes_are_those_of_the_reference(text: str) -> None:
     plain, entities = hf.Kosmos2Processor.post_process_generation(_Words, text)
     got = parse(text)
@@ -68,9 +68,7 @@ def test_a_text_after_a_picture_has_the_reference_s_ids(made: Any, text: str) ->
 def test_it_reads_texts_packed_and_in_pieces(case: Case, tmp_path: Path) -> None:
     ours, theirs = both(case, tmp_path)
     pictures, texts = noise(2, 3, 8, 8), [located(n, 3) for n in (9, 5)]
-    want = [
-        theirs(p[None], t, image_embeds_position_mask=w).logits for p, (t, w) in zip(pictures, texts, strict=True)
-    ]
+    want = [theirs(p[None], t, image_embeds_position_mask=w).logits for p, (t, w) in zip(pictures, texts, strict=True)]
     lengths = tuple(t.shape[1] for t, _ in texts)
     row, where = (torch.cat(x, dim=1) for x in zip(*texts, strict=True))
     for got, wanted in zip(ours(row, pictures, where, lengths=lengths).split(lengths, dim=1), want, strict=True):
