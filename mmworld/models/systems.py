@@ -51,6 +51,7 @@ SYSTEMS = (
         "SigLIP", ("siglip", "siglip_vision_model"), "match", "image, text", "late", ("google/siglip-base-patch16-224",)
     ),
     System("ALIGN", ("align",), "match", "image, text", "late", ("kakaobrain/align-base",)),
+    System("X-CLIP", ("xclip",), "match", "video, text", "late", ("microsoft/xclip-base-patch32",)),
     System("VisualBERT", ("visual_bert",), "encode", "image, text", "early", ()),
     System("Show and Tell", ("show_and_tell",), "caption", "image, text", "recurrent", ()),
     System("BLIP", ("blip",), "caption", "image, text", "cross", ("Salesforce/blip-image-captioning-base",)),

@@ -12,6 +12,7 @@ from mmworld.config import config, pick
 from mmworld.nn.attention import Attention, Pass
 from mmworld.nn.layer import Layer, TransformerConfig
 from mmworld.nn.transformer import Transformer
+from mmworld.types import Takes
 from mmworld.vision.patches import Patches
 from mmworld.vision.vit import front, layers
 from mmworld.weights.keymap import KeyMap, Leading, Place
@@ -97,6 +98,10 @@ class TimeSformer(nn.Module):
     def _layer(self, _: int) -> Layer:
         c, frames = self.config.backbone, self.config.num_frames
         return Layer(c, attention=Times(c, frames), cross=Spaces(c, frames))
+
+    @property
+    def takes(self) -> Takes:
+        return Takes(("video",), frames=self.config.num_frames)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Normalised frames [B, T, C, H, W] to tokens [B, 1 + P * T, D], the first of the whole film, then patch by

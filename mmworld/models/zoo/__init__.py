@@ -66,6 +66,7 @@ FAMILIES = Registry(
         "vit": "mmworld.vision.vit:ViT",
         "vivit": "mmworld.modalities.video.tubelets:ViViT",
         "whisper": "mmworld.models.zoo.whisper.model:Whisper",
+        "xclip": "mmworld.models.zoo.xclip:XCLIP",
     },
 )
 """The model types of config.json that are built here."""

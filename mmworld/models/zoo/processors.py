@@ -16,6 +16,7 @@ FILES = "video_preprocessor_config.json", "preprocessor_config.json", "processor
 PARTS = {"image_processor": "image", "video_processor": "video", "feature_extractor": "audio"}
 """Of a processor_config.json: what is said there of each modality."""
 PICTURES = ("Bit", "Blip", "CLIP", "ConvNext", "Idefics", "Siglip", "ViT", "VideoMAE")
+FILMS = "LlavaNextVideo", "LlavaOnevision", "Timesformer", "VideoMAE"
 PROCESSORS = Registry(
     "processor",
     {
@@ -31,7 +32,7 @@ PROCESSORS = Registry(
         "Qwen2VLImage": "mmworld.vision.budget:PictureBudget",
         "Qwen2VLVideo": "mmworld.vision.budget:FilmBudget",
         **{f"{name}Image": "mmworld.vision.tiles:AnyRes" for name in ("LlavaNext", "LlavaOnevision")},
-        **{f"{name}Video": "mmworld.vision.preprocess:Frames" for name in ("LlavaNextVideo", "LlavaOnevision")},
+        **{f"{name}Video": "mmworld.vision.preprocess:Frames" for name in FILMS},
     },
 )
 """By the type that a file names, without its ending; each has `read(said, where)`. Another type may ask for something

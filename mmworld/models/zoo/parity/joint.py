@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmworld.models.zoo.parity.case import LAYERS, Case, Pairs, ends, ids, noise
 from mmworld.models.zoo.parity.text import BERT, OPT, T5
@@ -41,6 +42,15 @@ def matches(*, masked: bool = False) -> Callable[[Any, Any], Pairs]:
         yield ours(noise(2, 3, 16, 16), CLIP_TEXTS), told.logits_per_image
 
     return compare
+
+
+def _matches_films(ours: Any, theirs: Any) -> Pairs:
+    films, padded = noise(2, 3, 3, 16, 16), torch.tensor([[*t, *[1] * (12 - len(t))] for t in CLIP_TEXTS])
+    told = theirs(input_ids=padded, pixel_values=films)
+    yield ours.embed(films), told.video_embeds
+    features = theirs.get_text_features(padded).pooler_output
+    yield ours.embed_texts(CLIP_TEXTS), F.normalize(features, dim=-1)
+    yield ours(films, CLIP_TEXTS), told.logits_per_video
 
 
 def asked(pictures: int, tokens: int, place: int = 49) -> Tensor:
@@ -142,6 +152,16 @@ LATE = {
         matches(),
     ),
 }
+_XCLIP: dict[str, Any] = {"num_frames": 3, "mit_hidden_size": 24, "mit_intermediate_size": 40}
+_XCLIP |= {"mit_num_hidden_layers": 2, "mit_num_attention_heads": 4}
+LATE_FILMS = {
+    "xclip": Case(
+        "XCLIPConfig",
+        "XCLIPModel",
+        {"vision_config": VIT | _XCLIP, "text_config": _CLIP_TEXT, "projection_dim": 24},
+        _matches_films,
+    )
+}
 EARLY = {
     "visual_bert": Case("VisualBertConfig", "VisualBertModel", {**BERT, "visual_embedding_dim": 20}, _reads_regions)
 }
@@ -178,4 +198,4 @@ LOCATED = {
     ),
 }
 
-CASES = LATE | EARLY | PROJECTED | CROSSED | ASKED | LOCATED
+CASES = LATE | LATE_FILMS | EARLY | PROJECTED | CROSSED | ASKED | LOCATED
