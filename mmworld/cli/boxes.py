@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 LONGEST, LEAST, MARGIN = 8.0, 2.5, 0.1
 """Inches: of the picture's longer side, of its shorter one at least, around it."""
-INSET, TALL = 0.05, LINE + 0.06
-"""Inches: from a box to its phrase, and from one phrase to the next below it."""
+INSET, TALL, EPSILON = 0.05, LINE + 0.06, 1e-6
+"""Inches: from a box to its phrase, from one phrase to the next below it, and what is none."""
 Mark = tuple[Box, str, str]
 """A box, its phrase, their colour."""
 
@@ -65,7 +65,7 @@ def places(marks: Sequence[Mark], across: float, down: float) -> list[tuple[floa
         room = width(phrase) + 2 * INSET
         x = max(0.0, min(min(left, right) * across, across - room))
         y = min(top, bottom) * down
-        while below := [b for a, b, n in taken if a < x + room and x < a + n and abs(b - y) < TALL]:
+        while below := [b for a, b, n in taken if a < x + room and x < a + n and abs(b - y) < TALL - EPSILON]:
             y = max(below) + TALL
         taken.append((x, y, room))
     return [(x + INSET, y + INSET) for x, y, _ in taken]

@@ -71,6 +71,8 @@ def prepared(model: Any, chunk: Chunk) -> Tensor:
         return like(model, processor(model, "audio")(chunk.data)[None])
     if chunk.modality not in ("image", "video"):
         raise UsageError(f"a {type(model).__name__} embeds no {chunk.modality}")
+    if chunk.modality == "video" and "video" in model.processors:
+        return like(model, model.processors["video"](chunk.data)[None])
     prepare = processor(model, "image")
     frames = like(model, torch.stack([prepare(x) for x in chunk.data]))
     return frames[None] if chunk.modality == "video" else frames

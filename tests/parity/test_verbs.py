@@ -71,14 +71,17 @@ def test_a_film_is_the_mean_of_its_frames_to_a_model_of_pictures(clip_folder: An
 
 
 @torch.no_grad()
-def test_a_film_is_named_by_a_model_of_films(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["ImageProcessorPil", "VideoProcessor"])
+def test_a_film_is_named_by_a_model_of_films(kind: str, tmp_path: Path) -> None:
     theirs = saved(CASES["videomae, classes"], tmp_path)
-    prepare = hf.VideoMAEImageProcessorPil(size={"shortest_edge": 16}, crop_size=SIDE)
+    prepare = getattr(hf, f"VideoMAE{kind}")(size={"shortest_edge": 16}, crop_size=SIDE)
     prepare.save_pretrained(tmp_path)
     data = clip(40, fps=10)
     frames = [f.data for f in frames_at(open_media(BytesIO(data)), [0.5, 1.5, 2.5, 3.5])]
-    given = prepare([f.permute(1, 2, 0).numpy() for f in frames], return_tensors="pt")
-    shares = theirs(**given).logits.softmax(-1)[0]
+    film = torch.stack(frames) if kind == "VideoProcessor" else [f.permute(1, 2, 0).numpy() for f in frames]
+    given = prepare(film, return_tensors="pt")
+    pixels = given.get("pixel_values", given.get("pixel_values_videos"))
+    shares = theirs(pixel_values=pixels).logits.softmax(-1)[0]
     (named,) = mmworld.classify(BytesIO(data), model=tmp_path)
     assert named == pytest.approx(
         {f"{n}": float(s) for n, s in zip(("cat", "dog", "owl"), shares, strict=True)}, rel=1e-3
