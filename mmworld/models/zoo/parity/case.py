@@ -86,7 +86,7 @@ def error(case: Case) -> float:
 @torch.no_grad()
 def largest(pairs: Pairs) -> float:
     """The largest difference of the pairs, relative to the largest number of theirs."""
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+    return float(torch.tensor([float((a - b).abs().max() / b.abs().max()) for a, b in pairs]).max())  # NaN, if any is
 
 
 def ids(n: int, seed: int = 0, most: int = 40) -> Tensor:
