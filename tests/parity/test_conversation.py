@@ -90,6 +90,12 @@ def test_blip_2_captions_and_answers(kind: str, tmp_path: Path) -> None:
         skip = 1 if kind == "t5" else ids.shape[1]
         want = told(theirs, {**pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}, skip)
         assert says(ours, Message("user", (*seen(picture()), *words))) == want
+    ids = fast("Question: what is this? Answer: a dog Question: and that? Answer: two").input_ids
+    asked = Message("user", ("what is this?",)), Message("assistant", ("a dog",)), Message("user", ("and that?",))
+    again = ours.begin([Message("user", seen(picture())), *asked, Message("assistant", ("two",))])[1]
+    given = {**pixels, "input_ids": torch.tensor([[2] * 3 + ids])}
+    if kind == "opt":
+        assert torch.allclose(again, theirs(**given).logits[:, -1], atol=1e-4)
 
 
 def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:

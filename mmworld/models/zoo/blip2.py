@@ -75,9 +75,8 @@ class BLIP2(nn.Module):
         """Look at the pictures, and read the words after them: a question as the model was trained on them (section
         4.3), and how the answer begins."""
         pixels = pictures(self, messages)
-        asked = " ".join(f"Question: {words(m)}" for m in messages if m.role != "assistant" and words(m))
-        begun = " ".join(words(m) for m in messages if m.role == "assistant")
-        text = " ".join(filter(None, (asked and f"{asked} Answer:", begun)))
+        turns = ((m.role, words(m)) for m in messages if words(m))
+        text = " ".join(said if role == "assistant" else f"Question: {said} Answer:" for role, said in turns)
         x = self.language.embedding(row(self, vocabulary(self).encode(text)))
         if pixels is not None:
             x = torch.cat((self.see(pixels).flatten(0, 1)[None].to(x.dtype), x), dim=1)
