@@ -13,7 +13,8 @@ from mmworld.config import config, pick
 from mmworld.nn.attention import CrossAttention
 from mmworld.nn.layer import Layer, TransformerConfig
 from mmworld.nn.transformer import Transformer
-from mmworld.weights.keymap import Fuse, KeyMap, Leading, Place
+from mmworld.weights.keymap import KeyMap, Leading, Place
+from mmworld.weights.names import bert_cross, bert_layers
 from mmworld.weights.sizes import Depth, Width, standard
 
 
@@ -70,22 +71,11 @@ class QFormer(nn.Module):
     @property
     def keymap(self) -> KeyMap:
         """Of BLIP-2's names."""
-        at, ours, dim = "qformer.encoder.layer.{i}", "backbone.layers.{i}", self.config.hidden_size
-        own, cross = f"{at}.attention", f"{at}.crossattention"
+        dim, root = self.config.hidden_size, "qformer."
         table: dict[str, Place] = {
             "questions": Leading("query_tokens", 1),
             "norm.*": "qformer.layernorm.*",
-            f"{ours}.attention.qkv.*": Fuse(
-                tuple(f"{own}.attention.{p}.*" for p in ("query", "key", "value")), (dim,) * 3
-            ),
-            f"{ours}.attention.out.*": f"{own}.output.dense.*",
-            f"{ours}.norm_attention.*": f"{own}.output.LayerNorm.*",
-            f"{ours}.cross.q.*": f"{cross}.attention.query.*",
-            f"{ours}.cross.kv.*": Fuse(tuple(f"{cross}.attention.{p}.*" for p in ("key", "value")), (dim,) * 2),
-            f"{ours}.cross.out.*": f"{cross}.output.dense.*",
-            f"{ours}.norm_cross.*": f"{cross}.output.LayerNorm.*",
-            f"{ours}.feed.up.*": f"{at}.intermediate_query.dense.*",
-            f"{ours}.feed.down.*": f"{at}.output_query.dense.*",
-            f"{ours}.norm_feed.*": f"{at}.output_query.LayerNorm.*",
+            **bert_layers(root, dim, "attention", "_query"),
+            **bert_cross(root, dim, "attention"),
         }
         return KeyMap(table)

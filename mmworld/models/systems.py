@@ -54,7 +54,9 @@ SYSTEMS = (
     System("X-CLIP", ("xclip",), "match", "video, text", "late", ("microsoft/xclip-base-patch32",)),
     System("VisualBERT", ("visual_bert",), "encode", "image, text", "early", ()),
     System("Show and Tell", ("show_and_tell",), "caption", "image, text", "recurrent", ()),
-    System("BLIP", ("blip",), "caption", "image, text", "cross", ("Salesforce/blip-image-captioning-base",)),
+    System(
+        "BLIP", ("blip",), "caption, ask, match", "image, text", "cross", ("Salesforce/blip-image-captioning-base",)
+    ),
     System(
         "BLIP-2",
         ("blip-2",),

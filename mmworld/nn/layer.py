@@ -122,11 +122,21 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, run: Pass, layer: int) -> Tensor:
         """x [B, T, D] to [B, T, D]."""
-        x = self._branch(x, self.norm_attention, lambda y: self.end_attention(self.attention(y, run, layer)))
-        if self.cross is not None:
-            cross = self.cross
-            x = self._branch(x, self.norm_cross, lambda y: self.end_cross(cross(y, run, layer)))
-        return self._branch(x, self.norm_feed, lambda y: self.end_feed(self.feed(y)))
+        return self.think(self.look(self.attend(x, run, layer), run, layer))
 
-    def _branch(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
+    def attend(self, x: Tensor, run: Pass, layer: int) -> Tensor:
+        """The branch of the attention."""
+        return self.branch(x, self.norm_attention, lambda y: self.end_attention(self.attention(y, run, layer)))
+
+    def look(self, x: Tensor, run: Pass, layer: int) -> Tensor:
+        """The branch of the cross-attention, if there is any."""
+        if (cross := self.cross) is None:
+            return x
+        return self.branch(x, self.norm_cross, lambda y: self.end_cross(cross(y, run, layer)))
+
+    def think(self, x: Tensor) -> Tensor:
+        """The branch of the feed-forward."""
+        return self.branch(x, self.norm_feed, lambda y: self.end_feed(self.feed(y)))
+
+    def branch(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
         return norm(x + branch(x)) if self.post else x + branch(norm(x))

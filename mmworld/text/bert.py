@@ -14,7 +14,8 @@ from mmworld.config import config, pick
 from mmworld.nn.layer import ACTIVATIONS, TransformerConfig
 from mmworld.nn.position import Learned, positions
 from mmworld.nn.transformer import Transformer
-from mmworld.weights.keymap import Fuse, KeyMap, Place
+from mmworld.weights.keymap import KeyMap, Place
+from mmworld.weights.names import bert_layers
 from mmworld.weights.sizes import Depth, Width, standard
 
 
@@ -146,21 +147,7 @@ def names(root: str, dim: int) -> dict[str, Place]:
         "embeddings.places.table.weight": f"{root}embeddings.position_embeddings.weight",
         "embeddings.types.weight": f"{root}embeddings.token_type_embeddings.weight",
         "embeddings.norm.*": f"{root}embeddings.LayerNorm.*",
-        **body(root, dim),
-    }
-
-
-def body(root: str, dim: int) -> dict[str, Place]:
-    """The names of BERT's layers."""
-    at, ours = f"{root}encoder.layer.{{i}}", "backbone.layers.{i}"
-    qkv = tuple(f"{at}.attention.self.{name}.*" for name in ("query", "key", "value"))
-    return {
-        f"{ours}.attention.qkv.*": Fuse(qkv, (dim,) * 3),
-        f"{ours}.attention.out.*": f"{at}.attention.output.dense.*",
-        f"{ours}.norm_attention.*": f"{at}.attention.output.LayerNorm.*",
-        f"{ours}.feed.up.*": f"{at}.intermediate.dense.*",
-        f"{ours}.feed.down.*": f"{at}.output.dense.*",
-        f"{ours}.norm_feed.*": f"{at}.output.LayerNorm.*",
+        **bert_layers(root, dim),
     }
 
 

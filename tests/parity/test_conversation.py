@@ -78,6 +78,28 @@ def test_blip_captions_a_picture(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+def test_blip_answers_and_matches(tmp_path: Path) -> None:
+    fast = vocabulary(tmp_path)
+    case = sized(CASES["blip, questions"], len(fast))
+    case.sizes["text_config"] |= {"bos_token_id": 5, "sep_token_id": 1}
+    theirs = saved(case, tmp_path)
+    prepare = hf.BlipImageProcessorPil(size=SIZE)
+    prepare.save_pretrained(tmp_path)
+    ours, pixels = mmworld.load(tmp_path), prepare(picture(), return_tensors="pt")
+    asked = {**pixels, "input_ids": torch.tensor([fast("what is this?").input_ids])}
+    assert says(ours, Message("user", (*seen(picture()), "what is this?"))) == told(theirs, asked, 1)
+    with pytest.raises(UsageError, match="ask it something"):
+        ours.begin([Message("user", seen(picture()))])
+    case = sized(CASES["blip, matching"], len(fast))
+    theirs = saved(case, tmp_path)
+    texts = ["a dog", "two boys play in the snow"]
+    rows = [torch.tensor([fast(t).input_ids]) for t in texts]
+    want = [theirs(input_ids=r, **pixels, use_itm_head=True).itm_score.softmax(-1)[0, 1] for r in rows]
+    got = mmworld.match(*seen(picture()), texts=texts, model=mmworld.load(tmp_path))
+    assert torch.allclose(got[0], torch.stack(want), atol=1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("kind", ["opt", "t5"])
 def test_blip_2_captions_and_answers(kind: str, tmp_path: Path) -> None:
     fast = vocabulary(tmp_path, "<image>")

@@ -24,7 +24,7 @@ FAMILIES = Registry(
         "align": "mmworld.models.zoo.align:ALIGN",
         "audio-spectrogram-transformer": "mmworld.modalities.audio.ast:AST",
         "bert": "mmworld.text.bert:Bert",
-        "blip": "mmworld.models.zoo.blip:BLIP",
+        "blip": "mmworld.models.zoo.blip:blip",
         "blip-2": "mmworld.models.zoo.blip2:BLIP2",
         "clap": "mmworld.models.zoo.clap:CLAP",
         "clip": "mmworld.models.zoo.clip:CLIP",

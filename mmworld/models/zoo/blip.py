@@ -1,27 +1,29 @@
-"""BLIP (Li et al. 2022): a text decoder that looks at a picture in every layer."""
+"""BLIP (Li et al. 2022): texts that look at a picture in every layer; they caption it, answer, or match it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mmworld.attention import CAUSAL, Mask
+from mmworld.attention import CAUSAL, FULL, Mask
 from mmworld.config import config, pick
-from mmworld.errors import UsageError
+from mmworld.errors import ConfigError, UsageError
+from mmworld.fusion.cross import BlipText, BlipTextConfig, Looking
+from mmworld.fusion.late import Late
 from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import pictures, row, vocabulary, words
-from mmworld.nn.attention import CrossAttention
-from mmworld.nn.layer import Layer, TransformerConfig
-from mmworld.nn.position import Learned, positions
 from mmworld.nn.state import KVState
-from mmworld.nn.transformer import Transformer
-from mmworld.text.bert import MaskedHead, body, told
+from mmworld.text.bert import MaskedHead, told
+from mmworld.text.packing import pack
 from mmworld.types import Takes
 from mmworld.vision.blip import BlipVision
-from mmworld.weights.keymap import Fuse, KeyMap, Place
-from mmworld.weights.sizes import Depth, Width, standard
+from mmworld.weights.keymap import KeyMap
+from mmworld.weights.sizes import Width
 
 
 @config
@@ -31,29 +33,19 @@ class BlipConfig:
     model_type: Literal["blip"]
     text_config: dict[str, Any]
     vision_config: dict[str, Any]
+    image_text_hidden_size: Width = 256
 
 
-@config
-class BlipTextConfig:
-    """What config.json says under these names."""
+def blip(source: Mapping[str, Any]) -> BLIP | BLIPMatch:
+    """The model of the architecture that config.json names.
 
-    model_type: Literal["blip_text_model"]
-    vocab_size: Width = 30524
-    hidden_size: Width = 768
-    encoder_hidden_size: Width = 768
-    num_hidden_layers: Depth = 12
-    num_attention_heads: Width = 8
-    intermediate_size: Width = 3072
-    max_position_embeddings: Width = 512
-    hidden_act: Literal["gelu", "relu"] = "gelu"
-    layer_norm_eps: float = 1e-12
-    bos_token_id: int = 30522
-    sep_token_id: int = 102
-    tie_word_embeddings: Literal[True] = True
-
-    @property
-    def backbone(self) -> TransformerConfig:
-        return standard(self, order="post")
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+    name = next(iter(source.get("architectures") or ()), "BlipForConditionalGeneration")
+    if name not in ARCHITECTURES:
+        raise ConfigError(f"config.json: architectures: {name} is none of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name](source)
 
 
 class BLIP(nn.Module):
@@ -73,13 +65,7 @@ class BLIP(nn.Module):
         self.source, whole = dict(source), pick(BlipConfig, source, where="config.json")
         self.vision = BlipVision(whole.vision_config)
         c = self.config = pick(BlipTextConfig, whole.text_config, where="config.json: text_config")
-        sizes = c.backbone
-        self.words = nn.Embedding(c.vocab_size, c.hidden_size)
-        self.places = Learned(c.max_position_embeddings, c.hidden_size)
-        self.norm = nn.LayerNorm(c.hidden_size, eps=c.layer_norm_eps)
-        self.backbone = Transformer(
-            sizes, layer=lambda _: Layer(sizes, cross=CrossAttention(sizes, context_dim=c.encoder_hidden_size))
-        )
+        self.decoder = BlipText(c)
         self.head = MaskedHead(c.vocab_size, c.hidden_size, c.hidden_act, c.layer_norm_eps)
 
     def see(self, pixels: Tensor) -> Tensor:
@@ -97,50 +83,142 @@ class BLIP(nn.Module):
         Raises:
             UsageError: there is no picture, or there is a question: this model tells what it sees, and cannot be asked.
         """
-        pixels, tokenizer = pictures(self, messages), vocabulary(self)
-        if pixels is None or any(words(m) for m in messages if m.role != "assistant"):
+        if any(words(m) for m in messages if m.role != "assistant"):
             raise UsageError("this model captions pictures: show it one, and ask nothing")
+        return self._started(messages, self._last(messages))
+
+    def _last(self, messages: Sequence[Message]) -> Tensor:
+        """What is seen of the last picture."""
+        if (pixels := pictures(self, messages)) is None:
+            raise UsageError("this model speaks of a picture: show it one")
+        return self.see(pixels[-1:])
+
+    def _started(self, messages: Sequence[Message], context: Tensor) -> tuple[KVState, Tensor]:
         begun = " ".join(words(m) for m in messages if m.role == "assistant")
-        ids = [self.config.bos_token_id, *tokenizer.encode(begun, whole=False)]
+        ids = [self.config.bos_token_id, *vocabulary(self).encode(begun, whole=False)]
         state = KVState()
-        return state, self(row(self, ids), self.see(pixels[-1:]), state)[:, -1]
+        return state, self(row(self, ids), context, state)[:, -1]
 
     def forward(self, ids: Tensor, context: Tensor | None = None, state: KVState | None = None) -> Tensor:
-        """Ids of the caption so far [B, T] to the scores of those that follow [B, T, V].
+        """Ids of the text so far [B, T] to the scores of those that follow [B, T, V].
 
         Args:
-            context: what `see` made of the pictures [B, N, E]; a state holds it, so it is given once.
-            state: of the caption that the ids go on with; None is a fresh one.
+            context: what the text looks at [B, N, E]: what `see` made of the pictures; a state holds it, so it is given
+                once.
+            state: of the text that the ids go on with; None is a fresh one.
         """
-        return self._scores(self._hidden(ids, context, state))
+        return self._scores(self.decoder(ids, CAUSAL, context, state))
 
     def read(self, ids: Tensor, state: KVState) -> Tensor:
         """Append ids [B, n] to the state's rows, which hold a context; logits [B, V] of the id that comes next."""
-        return self._scores(self._hidden(ids, None, state)[:, -1])
-
-    def _hidden(self, ids: Tensor, context: Tensor | None, state: KVState | None) -> Tensor:
-        at = positions(Mask("causal"), ids.shape[1], ids.device) + (len(state) if state is not None else 0)
-        return self.backbone(self.norm(self.words(ids) + self.places(at)), CAUSAL, state, context)
+        return self._scores(self.decoder(ids, CAUSAL, None, state)[:, -1])
 
     def _scores(self, x: Tensor) -> Tensor:
-        return self.head(x, self.words.weight)
+        return self.head(x, self.decoder.words.weight)
 
     @property
     def keymap(self) -> KeyMap:
         """Of `BlipForConditionalGeneration`'s names."""
-        root, dim = "text_decoder.bert.", self.config.hidden_size
-        cross, ours = f"{root}encoder.layer.{{i}}.crossattention", "backbone.layers.{i}"
-        pairs = tuple(f"{cross}.self.{name}.*" for name in ("key", "value"))
-        table: dict[str, Place] = {
-            "words.weight": f"{root}embeddings.word_embeddings.weight",
-            "places.table.weight": f"{root}embeddings.position_embeddings.weight",
-            "norm.*": f"{root}embeddings.LayerNorm.*",
-            f"{ours}.cross.q.*": f"{cross}.self.query.*",
-            f"{ours}.cross.kv.*": Fuse(pairs, (dim,) * 2),
-            f"{ours}.cross.out.*": f"{cross}.output.dense.*",
-            f"{ours}.norm_cross.*": f"{cross}.output.LayerNorm.*",
-            **body(root, dim),
-            **told("text_decoder."),
-        }
-        copies = ("text_decoder.cls.predictions.decoder.*", f"{root}embeddings.position_ids")
-        return KeyMap(table, unused=copies) | self.vision.keymap.within("vision.", "vision_model.")
+        own = KeyMap({**told("text_decoder.")}, unused=("text_decoder.cls.predictions.decoder.*",))
+        decoder = self.decoder.keymap.within("decoder.", "text_decoder.bert.")
+        return own | decoder | self.vision.keymap.within("vision.", "vision_model.")
+
+
+class BLIPAnswer(BLIP):
+    """Answers to questions: an encoder reads the question and looks at the picture, and the decoder looks at what it
+    made of them (figure 5, left).
+
+    Args:
+        source: what config.json says, of `BlipForQuestionAnswering`.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        super().__init__(source)
+        self.encoder = BlipText(self.config)
+
+    def ask(self, ids: Tensor, seen: Tensor) -> Tensor:
+        """Ids of questions [B, T] about what `see` made of pictures [B, N, E], to what answers look at [B, T, D]."""
+        return self.encoder(ids, FULL, seen)
+
+    def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
+        """Read what is asked about the last picture; an assistant's words are how the answer begins.
+
+        Raises:
+            UsageError: there is no picture, or nothing is asked.
+        """
+        asked = " ".join(words(m) for m in messages if m.role != "assistant" and words(m))
+        if not asked:
+            raise UsageError("this model answers questions about pictures: ask it something")
+        ids = row(self, vocabulary(self).encode(asked))
+        return self._started(messages, self.ask(ids, self._last(messages)))
+
+    @property
+    def keymap(self) -> KeyMap:
+        """Of `BlipForQuestionAnswering`'s names."""
+        return super().keymap | self.encoder.keymap.within("encoder.", "text_encoder.")
+
+
+class BLIPMatch(Late):
+    """Whether a text is about a picture: each pair is judged by an encoder that reads the one and looks at the other
+    (figure 2, middle). Both also have directions in one space (figure 2, left).
+
+    Args:
+        source: what config.json says, of `BlipForImageTextRetrieval`.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    takes, alone = Takes(("image",)), True
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.source, whole = dict(source), pick(BlipConfig, source, where="config.json")
+        self.vision = BlipVision(whole.vision_config)
+        c = pick(BlipTextConfig, whole.text_config, where="config.json: text_config")
+        self.encoder = BlipText(c, Looking)
+        self.picture_project = nn.Linear(self.vision.config.hidden_size, whole.image_text_hidden_size)
+        self.text_project = nn.Linear(c.hidden_size, whole.image_text_hidden_size)
+        self.fits = nn.Linear(c.hidden_size, 2)
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures [B, 3, H, W] to directions [B, E] of length 1."""
+        return F.normalize(self.picture_project(self.vision(pixels)[:, 0]), dim=-1)
+
+    def embed_texts(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """The ids of each text, the first of which stands for it, to directions [B, E] of length 1.
+
+        Raises:
+            ValueError: a text is empty, or longer than the places that were learned.
+        """
+        ids, lengths = pack(texts, self.fits.weight.device)
+        starts = torch.tensor((0, *accumulate(lengths[:-1])), device=ids.device)
+        told = self.encoder(ids, Mask("full", lengths=lengths))
+        return F.normalize(self.text_project(told[0, starts]), dim=-1)
+
+    def compare(self, seen: Tensor, told: Tensor) -> Tensor:
+        return seen @ told.T
+
+    def forward(self, x: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Pictures and texts to the logits of each text being about each picture [pictures, texts]."""
+        seen = self.vision(x)
+        rows = [torch.tensor([list(t)] * len(seen), device=seen.device) for t in texts]
+        fits = torch.stack([self.fits(self.encoder(ids, FULL, seen)[:, 0]) for ids in rows], dim=1)
+        return fits[..., 1] - fits[..., 0]
+
+    @property
+    def keymap(self) -> KeyMap:
+        """Of `BlipForImageTextRetrieval`'s names."""
+        own = KeyMap({"picture_project.*": "vision_proj.*", "text_project.*": "text_proj.*", "fits.*": "itm_head.*"})
+        encoder = self.encoder.keymap.within("encoder.", "text_encoder.")
+        return own | encoder | self.vision.keymap.within("vision.", "vision_model.")
+
+
+ARCHITECTURES: dict[str, type[BLIP] | type[BLIPMatch]] = {
+    "BlipForConditionalGeneration": BLIP,
+    "BlipForQuestionAnswering": BLIPAnswer,
+    "BlipForImageTextRetrieval": BLIPMatch,
+}

@@ -172,7 +172,34 @@ PROJECTED = {
     ),
     "llava, siglip and qwen2": Case("LlavaConfig", "LlavaForConditionalGeneration", _OTHER, _answers),
 }
-CROSSED = {"blip": Case("BlipConfig", "BlipForConditionalGeneration", _BLIP, _captions)}
+_BLIP_ASKED: dict[str, Any] = {**_BLIP, "text_config": {**_BLIP["text_config"], "hidden_size": 32}}
+_BLIP_ITM: dict[str, Any] = {**_BLIP, "image_text_hidden_size": 20}
+
+
+def _questions(ours: Any, theirs: Any) -> Pairs:
+    pictures, asked, answer = noise(2, 3, 8, 8), ids(6).expand(2, 6), ids(5, 1).expand(2, 5)
+    seen = ours.see(pictures)
+    told = theirs.vision_model(pictures).last_hidden_state
+    heard = theirs.text_encoder(asked, encoder_hidden_states=told, return_dict=True).last_hidden_state
+    yield ours.ask(asked, seen), heard
+    want = theirs.text_decoder(answer, encoder_hidden_states=heard, return_dict=True)
+    yield ours(answer, heard), want.logits
+
+
+def _fits(ours: Any, theirs: Any) -> Pairs:
+    pictures, texts = noise(2, 3, 8, 8), (ids(6)[0].tolist(), ids(6, 1)[0].tolist())
+    rows = torch.tensor(texts)
+    itm = theirs(input_ids=rows, pixel_values=pictures, use_itm_head=True).itm_score
+    yield ours(pictures, texts).diagonal(), itm[:, 1] - itm[:, 0]
+    cosines = theirs(input_ids=rows, pixel_values=pictures, use_itm_head=False).itm_score
+    yield ours.compare(ours.embed(pictures), ours.embed_texts(texts)), cosines
+
+
+CROSSED = {
+    "blip": Case("BlipConfig", "BlipForConditionalGeneration", _BLIP, _captions),
+    "blip, questions": Case("BlipConfig", "BlipForQuestionAnswering", _BLIP_ASKED, _questions),
+    "blip, matching": Case("BlipConfig", "BlipForImageTextRetrieval", _BLIP_ITM, _fits),
+}
 ASKED = {
     "blip-2, opt": Case(
         "Blip2Config",
