@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from mmworld.attention import FULL
 from mmworld.config import config, pick
-from mmworld.nn.attention import CrossAttention
-from mmworld.nn.layer import Layer, TransformerConfig
+from mmworld.nn.attention import CrossAttention, Pass
+from mmworld.nn.layer import FeedForward, Layer, TransformerConfig, make_norm
 from mmworld.nn.transformer import Transformer
 from mmworld.weights.keymap import KeyMap, Leading, Place
 from mmworld.weights.names import bert_cross, bert_layers
@@ -22,7 +22,7 @@ from mmworld.weights.sizes import Depth, Width, standard
 class QFormerConfig:
     """What config.json says under these names."""
 
-    model_type: Literal["blip_2_qformer"]
+    model_type: Literal["blip_2_qformer", "instructblip_qformer"]
     hidden_size: Width = 768
     num_hidden_layers: Depth = 12
     num_attention_heads: Width = 12
@@ -79,3 +79,85 @@ class QFormer(nn.Module):
             **bert_cross(root, dim, "attention"),
         }
         return KeyMap(table)
+
+
+@config
+class InstructedConfig(QFormerConfig):
+    """What config.json says under these names."""
+
+    model_type: Literal["instructblip_qformer"]
+    vocab_size: Width = 30_522
+    max_position_embeddings: Width = 512
+
+
+class Instructed(nn.Module):
+    """A Q-Former that reads what is asked, beside its questions, so that it looks for that (Dai et al. 2023,
+    InstructBLIP, section 2.3).
+
+    Args:
+        source: what config.json says under `qformer_config`.
+        n: questions.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    def __init__(self, source: Mapping[str, Any], n: int) -> None:
+        super().__init__()
+        c = self.config = pick(InstructedConfig, source, where="config.json: qformer_config")
+        sizes = c.backbone
+        self.questions = nn.Parameter(torch.zeros(n, c.hidden_size))
+        self.words, self.places = (nn.Embedding(k, c.hidden_size) for k in (c.vocab_size, c.max_position_embeddings))
+        self.norm = nn.LayerNorm(c.hidden_size, eps=c.layer_norm_eps)
+
+        def layer(i: int) -> Layer:
+            looks = i % c.cross_attention_frequency == 0
+            return Beside(sizes, n, CrossAttention(sizes, context_dim=c.encoder_hidden_size) if looks else None)
+
+        self.backbone = Transformer(sizes, layer=layer)
+
+    def forward(self, seen: Tensor, ids: Tensor) -> Tensor:
+        """Tokens of pictures [B, N, E] and the ids of what is asked of each [B, T], to what the questions found in
+        each [B, n, D].
+
+        Raises:
+            ValueError: more ids than the places that were learned.
+        """
+        if ids.shape[1] > len(self.places.weight):
+            raise ValueError(f"{ids.shape[1]} ids are asked, the model has learned {len(self.places.weight)} places")
+        asked = self.questions.expand(len(seen), -1, -1)
+        told = self.words(ids) + self.places.weight[: ids.shape[1]]
+        return self.backbone(self.norm(torch.cat((asked, told), dim=1)), FULL, context=seen)[:, : len(self.questions)]
+
+    @property
+    def keymap(self) -> KeyMap:
+        """Of InstructBLIP's names."""
+        dim, root = self.config.hidden_size, "qformer."
+        at, ours = f"{root}encoder.layer.{{i}}.", "backbone.layers.{i}."
+        table: dict[str, Place] = {
+            "questions": Leading("query_tokens", 1),
+            "words.weight": f"{root}embeddings.word_embeddings.weight",
+            "places.weight": f"{root}embeddings.position_embeddings.weight",
+            "norm.*": f"{root}embeddings.layernorm.*",
+            **bert_layers(root, dim, "attention", "_query"),
+            **bert_cross(root, dim, "attention"),
+            f"{ours}feed_words.up.*": f"{at}intermediate.dense.*",
+            f"{ours}feed_words.down.*": f"{at}output.dense.*",
+            f"{ours}norm_words.*": f"{at}output.LayerNorm.*",
+        }
+        return KeyMap(table)
+
+
+class Beside(Layer):
+    """A layer whose first n tokens look and have a feed-forward of their own; the others are words."""
+
+    def __init__(self, c: TransformerConfig, n: int, cross: CrossAttention | None) -> None:
+        super().__init__(c, cross=cross)
+        self.n, self.feed_words, self.norm_words = n, FeedForward(c), make_norm(c)
+
+    def forward(self, x: Tensor, run: Pass, layer: int) -> Tensor:
+        """x [B, n + T, D] to [B, n + T, D]."""
+        asked, words = self.attend(x, run, layer).tensor_split((self.n,), dim=1)
+        return torch.cat(
+            (self.think(self.look(asked, run, layer)), self.branch(words, self.norm_words, self.feed_words)), dim=1
+        )

@@ -107,6 +107,14 @@ SYSTEMS = (
         ("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-ov-hf"),
     ),
     System(
+        "InstructBLIP",
+        ("instructblip",),
+        "caption, ask",
+        "image, text",
+        "qformer",
+        ("Salesforce/instructblip-vicuna-7b", "Salesforce/instructblip-flan-t5-xl"),
+    ),
+    System(
         "Kosmos-2",
         ("kosmos-2",),
         "caption, ask, ground",

@@ -120,6 +120,25 @@ def test_blip_2_captions_and_answers(kind: str, tmp_path: Path) -> None:
         assert torch.allclose(again, theirs(**given).logits[:, -1], atol=1e-4)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["", ", opt", ", t5"])
+def test_instructblip_looks_for_what_is_asked(kind: str, tmp_path: Path) -> None:
+    fast = vocabulary(tmp_path, "<image>")
+    (tmp_path / "qformer_tokenizer").mkdir()
+    asks = vocabulary(tmp_path / "qformer_tokenizer", size=300)
+    case = sized(CASES[f"instructblip{kind}"], len(fast), image_token_index=2)
+    case.sizes["qformer_config"] |= {"vocab_size": len(asks), "max_position_embeddings": 64}
+    theirs = saved(case, tmp_path)
+    prepare = hf.BlipImageProcessorPil(size=SIZE)
+    prepare.save_pretrained(tmp_path)
+    ours, pixels, text = mmworld.load(tmp_path), prepare(picture(), return_tensors="pt"), "what is this?"
+    ids = torch.tensor([[2] * 3 + fast(text).input_ids])
+    shown = {**pixels, "qformer_input_ids": torch.tensor([asks(text).input_ids]), "input_ids": ids}
+    shown |= {"attention_mask": torch.ones_like(ids)}
+    want = told(theirs, shown, 1 if kind == ", t5" else ids.shape[1])
+    assert says(ours, Message("user", (*seen(picture()), text))) == want
+
+
 def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:
     theirs = CASES["llava"]
     saved(theirs, tmp_path)

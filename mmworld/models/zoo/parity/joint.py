@@ -200,6 +200,30 @@ CROSSED = {
     "blip, questions": Case("BlipConfig", "BlipForQuestionAnswering", _BLIP_ASKED, _questions),
     "blip, matching": Case("BlipConfig", "BlipForImageTextRetrieval", _BLIP_ITM, _fits),
 }
+
+
+def _instructed(ours: Any, theirs: Any) -> Pairs:
+    text, pictures, answer, told = asked(2, 3), noise(2, 3, 8, 8), ids(5), ids(6).expand(2, 6)
+    shown = {"pixel_values": pictures, "qformer_input_ids": told, "input_ids": text}
+    if theirs.config.text_config.model_type == "t5":
+        yield ours(text, pictures, told, answer=answer), theirs(**shown, decoder_input_ids=answer).logits
+    else:
+        yield ours(text, pictures, told), theirs(**shown).logits
+
+
+_INSTRUCT: dict[str, Any] = {**_BLIP2, "qformer_config": {**_QFORMER, "max_position_embeddings": 12}}
+
+
+def _instruct(text: dict[str, Any]) -> Case:
+    sizes = {**_INSTRUCT, "text_config": {**text, "vocab_size": 50}}
+    return Case("InstructBlipConfig", "InstructBlipForConditionalGeneration", sizes, _instructed)
+
+
+INSTRUCTED = {
+    "instructblip": _instruct({**TOLD, "model_type": "llama"}),
+    "instructblip, opt": _instruct({**OPT, "model_type": "opt"}),
+    "instructblip, t5": _instruct({**T5, "model_type": "t5"}),
+}
 ASKED = {
     "blip-2, opt": Case(
         "Blip2Config",
@@ -225,4 +249,4 @@ LOCATED = {
     ),
 }
 
-CASES = LATE | LATE_FILMS | EARLY | PROJECTED | CROSSED | ASKED | LOCATED
+CASES = LATE | LATE_FILMS | EARLY | PROJECTED | CROSSED | ASKED | INSTRUCTED | LOCATED
