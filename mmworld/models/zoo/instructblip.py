@@ -89,9 +89,11 @@ class InstructBLIP(nn.Module):
             answer: with T5, the ids so far of what it answers to `ids`, whose scores are given.
 
         Raises:
-            ValueError: the pictures do not fill those places, or T5 has no answer to go on with.
+            ValueError: the pictures do not fill those places, nothing is asked of them, or T5 has no answer so far.
         """
         x = self.language.embedding(ids)
+        if (pixels is None) != (asked is None):
+            raise ValueError("pictures and what is asked of each go together: give both, or neither")
         if pixels is not None and asked is not None:
             place = -1 if self.config.image_token_index is None else self.config.image_token_index
             x = put(self.see(pixels, asked).flatten(0, 1), x, torch.eq(ids, place))
