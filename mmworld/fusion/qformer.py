@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -22,7 +22,7 @@ from mmworld.weights.sizes import Depth, Width, standard
 class QFormerConfig:
     """What config.json says under these names."""
 
-    model_type: Literal["blip_2_qformer", "instructblip_qformer"]
+    model_type: Literal["blip_2_qformer"]
     hidden_size: Width = 768
     num_hidden_layers: Depth = 12
     num_attention_heads: Width = 12
@@ -53,15 +53,9 @@ class QFormer(nn.Module):
     def __init__(self, source: Mapping[str, Any], n: int) -> None:
         super().__init__()
         c = self.config = pick(QFormerConfig, source, where="config.json: qformer_config")
-        sizes = c.backbone
         self.questions = nn.Parameter(torch.zeros(n, c.hidden_size))
         self.norm = nn.LayerNorm(c.hidden_size, eps=c.layer_norm_eps)
-
-        def layer(i: int) -> Layer:
-            looks = i % c.cross_attention_frequency == 0
-            return Layer(sizes, cross=CrossAttention(sizes, context_dim=c.encoder_hidden_size) if looks else None)
-
-        self.backbone = Transformer(sizes, layer=layer)
+        self.backbone = _layers(c, lambda cross: Layer(c.backbone, cross=cross))
 
     def forward(self, seen: Tensor) -> Tensor:
         """Tokens of pictures [B, N, E] to what the questions found in each [B, n, D]."""
@@ -71,21 +65,14 @@ class QFormer(nn.Module):
     @property
     def keymap(self) -> KeyMap:
         """Of BLIP-2's names."""
-        dim, root = self.config.hidden_size, "qformer."
-        table: dict[str, Place] = {
-            "questions": Leading("query_tokens", 1),
-            "norm.*": "qformer.layernorm.*",
-            **bert_layers(root, dim, "attention", "_query"),
-            **bert_cross(root, dim, "attention"),
-        }
-        return KeyMap(table)
+        return KeyMap({"norm.*": "qformer.layernorm.*", **_names(self.config.hidden_size)})
 
 
 @config
 class InstructedConfig(QFormerConfig):
     """What config.json says under these names."""
 
-    model_type: Literal["instructblip_qformer"]
+    model_type: Literal["instructblip_qformer"]  # type: ignore[assignment]
     vocab_size: Width = 30_522
     max_position_embeddings: Width = 512
 
@@ -105,16 +92,10 @@ class Instructed(nn.Module):
     def __init__(self, source: Mapping[str, Any], n: int) -> None:
         super().__init__()
         c = self.config = pick(InstructedConfig, source, where="config.json: qformer_config")
-        sizes = c.backbone
         self.questions = nn.Parameter(torch.zeros(n, c.hidden_size))
         self.words, self.places = (nn.Embedding(k, c.hidden_size) for k in (c.vocab_size, c.max_position_embeddings))
         self.norm = nn.LayerNorm(c.hidden_size, eps=c.layer_norm_eps)
-
-        def layer(i: int) -> Layer:
-            looks = i % c.cross_attention_frequency == 0
-            return Beside(sizes, n, CrossAttention(sizes, context_dim=c.encoder_hidden_size) if looks else None)
-
-        self.backbone = Transformer(sizes, layer=layer)
+        self.backbone = _layers(c, lambda cross: Beside(c.backbone, n, cross))
 
     def forward(self, seen: Tensor, ids: Tensor) -> Tensor:
         """Tokens of pictures [B, N, E] and the ids of what is asked of each [B, T], to what the questions found in
@@ -132,15 +113,12 @@ class Instructed(nn.Module):
     @property
     def keymap(self) -> KeyMap:
         """Of InstructBLIP's names."""
-        dim, root = self.config.hidden_size, "qformer."
-        at, ours = f"{root}encoder.layer.{{i}}.", "backbone.layers.{i}."
+        at, ours = "qformer.encoder.layer.{i}.", "backbone.layers.{i}."
         table: dict[str, Place] = {
-            "questions": Leading("query_tokens", 1),
-            "words.weight": f"{root}embeddings.word_embeddings.weight",
-            "places.weight": f"{root}embeddings.position_embeddings.weight",
-            "norm.*": f"{root}embeddings.layernorm.*",
-            **bert_layers(root, dim, "attention", "_query"),
-            **bert_cross(root, dim, "attention"),
+            "words.weight": "qformer.embeddings.word_embeddings.weight",
+            "places.weight": "qformer.embeddings.position_embeddings.weight",
+            "norm.*": "qformer.embeddings.layernorm.*",
+            **_names(self.config.hidden_size),
             f"{ours}feed_words.up.*": f"{at}intermediate.dense.*",
             f"{ours}feed_words.down.*": f"{at}output.dense.*",
             f"{ours}norm_words.*": f"{at}output.LayerNorm.*",
@@ -161,3 +139,22 @@ class Beside(Layer):
         return torch.cat(
             (self.think(self.look(asked, run, layer)), self.branch(words, self.norm_words, self.feed_words)), dim=1
         )
+
+
+def _layers(c: QFormerConfig, layer: Callable[[CrossAttention | None], Layer]) -> Transformer:
+    """Made by `layer` of what a layer looks with, if it looks."""
+
+    def made(i: int) -> Layer:
+        looks = i % c.cross_attention_frequency == 0
+        return layer(CrossAttention(c.backbone, context_dim=c.encoder_hidden_size) if looks else None)
+
+    return Transformer(c.backbone, layer=made)
+
+
+def _names(dim: int) -> dict[str, Place]:
+    """The names that both have in common."""
+    return {
+        "questions": Leading("query_tokens", 1),
+        **bert_layers("qformer.", dim, "attention", "_query"),
+        **bert_cross("qformer.", dim, "attention"),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -116,6 +117,16 @@ class T5(nn.Module):
         sees = FULL if lengths is None else Mask("full", lengths=lengths, key_lengths=context_lengths)
         x = self.decoder(self.embedding(ids), mask, state, context, sees) * self.config.scale
         return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
+
+    def start(self, x: Tensor) -> tuple[KVState, Tensor]:
+        """Embedded questions [B, T, D]: the state of their answers, and the logits [B, V] of what these begin with."""
+        first = torch.full((len(x), 1), self.config.decoder_start_token_id, device=x.device)
+        state = KVState()
+        return state, self(first, self.encoder(x), state)[:, -1]
+
+    def read(self, ids: Tensor, state: KVState) -> Tensor:
+        """Append ids [B, n] to the state's rows, which hold a context; logits [B, V] of the id that comes next."""
+        return self(ids, None, state)[:, -1]
 
     @property
     def keymap(self) -> KeyMap:

@@ -16,7 +16,7 @@ from mmworld.errors import ConfigError, UsageError
 from mmworld.fusion.cross import BlipText, BlipTextConfig, Looking
 from mmworld.fusion.late import Late
 from mmworld.models.message import Message
-from mmworld.models.zoo.conversation import pictures, row, vocabulary, words
+from mmworld.models.zoo.conversation import asked, begun, pictures, row, vocabulary
 from mmworld.nn.state import KVState
 from mmworld.text.bert import MaskedHead, told
 from mmworld.text.packing import pack
@@ -83,7 +83,7 @@ class BLIP(nn.Module):
         Raises:
             UsageError: there is no picture, or there is a question: this model tells what it sees, and cannot be asked.
         """
-        if any(words(m) for m in messages if m.role != "assistant"):
+        if asked(messages):
             raise UsageError("this model captions pictures: show it one, and ask nothing")
         return self._started(messages, self._last(messages))
 
@@ -94,8 +94,7 @@ class BLIP(nn.Module):
         return self.see(pixels[-1:])
 
     def _started(self, messages: Sequence[Message], context: Tensor) -> tuple[KVState, Tensor]:
-        begun = " ".join(words(m) for m in messages if m.role == "assistant")
-        ids = [self.config.bos_token_id, *vocabulary(self).encode(begun, whole=False)]
+        ids = [self.config.bos_token_id, *vocabulary(self).encode(begun(messages), whole=False)]
         state = KVState()
         return state, self(row(self, ids), context, state)[:, -1]
 
@@ -149,10 +148,9 @@ class BLIPAnswer(BLIP):
         Raises:
             UsageError: there is no picture, or nothing is asked.
         """
-        asked = " ".join(words(m) for m in messages if m.role != "assistant" and words(m))
-        if not asked:
+        if not (question := asked(messages)):
             raise UsageError("this model answers questions about pictures: ask it something")
-        ids = row(self, vocabulary(self).encode(asked))
+        ids = row(self, vocabulary(self).encode(question))
         return self._started(messages, self.ask(ids, self._last(messages)))
 
     @property

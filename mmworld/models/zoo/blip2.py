@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from mmworld.config import config, pick
 from mmworld.fusion.projection import put
-from mmworld.fusion.qformer import QFormer
+from mmworld.fusion.qformer import Instructed, QFormer
 from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import pictures, row, vocabulary, words
 from mmworld.nn.state import KVState
+from mmworld.text.decoder import Decoder
 from mmworld.text.opt import OPT
 from mmworld.text.t5 import T5
 from mmworld.types import Takes
@@ -34,7 +35,60 @@ class Blip2Config:
     image_token_index: int | None = None
 
 
-class BLIP2(nn.Module):
+class Queried(nn.Module):
+    """A language model that is told what a Q-Former finds in pictures.
+
+    Args:
+        c: sizes.
+        qformer: what asks.
+        language: OPT, LLaMA or T5.
+    """
+
+    takes: ClassVar[Takes] = Takes(("image",))
+    language: Any
+
+    def __init__(self, c: Blip2Config, qformer: QFormer | Instructed, language: nn.Module) -> None:
+        super().__init__()
+        self.config = c
+        self.vision = BlipVision(c.vision_config, Blip2VisionConfig)
+        self.qformer, self.language = qformer, language
+        self.project = nn.Linear(qformer.config.hidden_size, self.language.embedding.embedding_dim)
+
+    def start(self, text: str, seen: Tensor | None) -> tuple[KVState, Tensor]:
+        """The beginning of what follows tokens of pictures [P, n, D] and a text."""
+        x = self.language.embedding(row(self, vocabulary(self).encode(text)))
+        if seen is not None:
+            x = torch.cat((seen.flatten(0, 1)[None].to(x.dtype), x), dim=1)
+        begun: tuple[KVState, Tensor] = self.language.start(x)
+        return begun
+
+    def scores(self, x: Tensor, state: KVState | None, answer: Tensor | None) -> Tensor:
+        """Embedded tokens [B, T, D] to the scores of the ids that follow, or of those that follow an answer to them.
+
+        Raises:
+            ValueError: T5 has no answer so far.
+        """
+        if isinstance(self.language, Decoder):
+            return self.language.logits(self.language.hidden(x, state))
+        if answer is None:
+            raise ValueError("T5 answers: give the ids of the answer so far, which begins with decoder_start_token_id")
+        found: Tensor = self.language(answer, self.language.encoder(x), state)
+        return found
+
+    def read(self, ids: Tensor, state: KVState) -> Tensor:
+        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
+        logits: Tensor = self.language.read(ids, state)
+        return logits
+
+    @property
+    def keymap(self) -> KeyMap:
+        """Of the names of `Blip2ForConditionalGeneration` and its kin."""
+        own = KeyMap({"project.*": "language_projection.*"}, unused=("qformer.embeddings.position_ids",))
+        parts = self.qformer.keymap.within("qformer.", ""), self.vision.keymap.within("vision.", "vision_model.")
+        return own | parts[0] | parts[1] | self.language.keymap.within("language.", "language_model.")
+
+
+class BLIP2(Queried):
     """What the Q-Former's questions find in a picture are so many tokens in the text of a language model.
 
     Args:
@@ -44,17 +98,11 @@ class BLIP2(nn.Module):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
-    takes: ClassVar[Takes] = Takes(("image",))
-
     def __init__(self, source: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.source, c = dict(source), pick(Blip2Config, source, where="config.json")
-        self.config = c
-        self.vision = BlipVision(c.vision_config, Blip2VisionConfig)
-        self.qformer = QFormer(c.qformer_config, c.num_query_tokens)
-        self.language: OPT | T5 = (T5 if c.text_config.get("model_type") == "t5" else OPT)(c.text_config)
-        width = self.language.embedding.embedding_dim
-        self.project = nn.Linear(self.qformer.config.hidden_size, width)
+        c = pick(Blip2Config, source, where="config.json")
+        language = (T5 if c.text_config.get("model_type") == "t5" else OPT)(c.text_config)
+        super().__init__(c, QFormer(c.qformer_config, c.num_query_tokens), language)
+        self.source = dict(source)
 
     def see(self, pixels: Tensor) -> Tensor:
         """Normalised pictures [B, 3, H, W] to tokens of the language model [B, n, D]."""
@@ -66,7 +114,7 @@ class BLIP2(nn.Module):
         Raises:
             ValueError: the pictures do not fill those places, or overfill them.
         """
-        words = self.language.embedding(ids)
+        words: Tensor = self.language.embedding(ids)
         if pixels is None or self.config.image_token_index is None:
             return words
         return put(self.see(pixels).flatten(0, 1), words, ids == self.config.image_token_index)
@@ -77,19 +125,7 @@ class BLIP2(nn.Module):
         pixels = pictures(self, messages)
         turns = ((m.role, words(m)) for m in messages if words(m))
         text = " ".join(said if role == "assistant" else f"Question: {said} Answer:" for role, said in turns)
-        x = self.language.embedding(row(self, vocabulary(self).encode(text)))
-        if pixels is not None:
-            x = torch.cat((self.see(pixels).flatten(0, 1)[None].to(x.dtype), x), dim=1)
-        if isinstance(self.language, OPT):
-            return self.language.start(x)
-        state = KVState()
-        first = row(self, [self.language.config.decoder_start_token_id])
-        return state, self.language(first, self.language.encoder(x), state)[:, -1]
-
-    def read(self, ids: Tensor, state: KVState) -> Tensor:
-        """Append ids [B, n] to the state's rows; logits [B, V] of the id that comes next."""
-        language = self.language
-        return language.read(ids, state) if isinstance(language, OPT) else language(ids, None, state)[:, -1]
+        return self.start(text, None if pixels is None else self.see(pixels))
 
     def forward(
         self, ids: Tensor, pixels: Tensor | None = None, state: KVState | None = None, answer: Tensor | None = None
@@ -100,16 +136,4 @@ class BLIP2(nn.Module):
             state: of the text that goes on; None is a fresh one.
             answer: with T5, the ids so far of what it answers to `ids`, whose scores are given.
         """
-        x = self.embed(ids, pixels)
-        if isinstance(self.language, OPT):
-            return self.language.logits(self.language.hidden(x, state))
-        if answer is None:
-            raise ValueError("T5 answers: give the ids of the answer so far, which begins with decoder_start_token_id")
-        return self.language(answer, self.language.encoder(x), state)
-
-    @property
-    def keymap(self) -> KeyMap:
-        """Of `Blip2ForConditionalGeneration`'s names."""
-        own = KeyMap({"project.*": "language_projection.*"}, unused=("qformer.embeddings.position_ids",))
-        parts = self.qformer.keymap.within("qformer.", ""), self.vision.keymap.within("vision.", "vision_model.")
-        return own | parts[0] | parts[1] | self.language.keymap.within("language.", "language_model.")
+        return self.scores(self.embed(ids, pixels), state, answer)

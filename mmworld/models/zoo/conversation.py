@@ -65,8 +65,8 @@ def written(messages: Sequence[Message], chat: Chat, mark: str | None = None) ->
     Args:
         mark: what stands for a thing in a template that knows of words alone.
     """
-    asked, begun = _split(messages)
-    return chat([_content(m, mark) for m in _spoken(asked)]) + begun
+    before, answer = _split(messages)
+    return chat([_content(m, mark) for m in _spoken(before)]) + answer
 
 
 def read(model: Any, messages: Sequence[Message], template: str = "") -> list[int]:
@@ -119,6 +119,28 @@ def row(model: nn.Module, ids: Sequence[int]) -> Tensor:
 def words(message: Message) -> str:
     """What a message says in words."""
     return " ".join(p.strip() for p in message.parts if isinstance(p, str) and p.strip())
+
+
+def asked(messages: Sequence[Message]) -> str:
+    """What is said to the assistant in words."""
+    return " ".join(words(m) for m in messages if m.role != "assistant" and words(m))
+
+
+def begun(messages: Sequence[Message]) -> str:
+    """What the assistant has said in words."""
+    return " ".join(words(m) for m in messages if m.role == "assistant")
+
+
+def heard(messages: Sequence[Message]) -> Tensor:
+    """The last sound that is shown, to a model that writes down what it hears.
+
+    Raises:
+        UsageError: there is none, or something is asked.
+    """
+    sounds = shown(messages, "audio")
+    if not sounds or asked(messages):
+        raise UsageError("this model writes down what is said: let it hear a sound, and ask nothing")
+    return sounds[-1].data
 
 
 def _check(seen: Sequence[Chunk], takes: Takes) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmworld.config import config, pick
 from mmworld.errors import UsageError
 from mmworld.models.message import Message
-from mmworld.models.zoo.conversation import pictures, row, vocabulary, words
+from mmworld.models.zoo.conversation import asked, begun, pictures, row, vocabulary
 from mmworld.nn.lstm import LSTM, LSTMState
 from mmworld.types import Takes
 from mmworld.vision.resnet import ResNet
@@ -78,11 +78,10 @@ class ShowAndTell(nn.Module):
             UsageError: there is no picture, or there is a question: this model tells what it sees, and cannot be asked.
         """
         pixels, tokenizer = pictures(self, messages), vocabulary(self)
-        if pixels is None or any(words(m) for m in messages if m.role != "assistant"):
+        if pixels is None or asked(messages):
             raise UsageError("this model captions pictures: show it one, and ask nothing")
-        begun = " ".join(words(m) for m in messages if m.role == "assistant")
         state = self.show(pixels[-1:])
-        ids = [self.config.bos_token_id, *tokenizer.encode(begun, whole=False)]
+        ids = [self.config.bos_token_id, *tokenizer.encode(begun(messages), whole=False)]
         return state, self.read(row(self, ids), state)
 
     def forward(self, ids: Tensor, state: LSTMState) -> Tensor:

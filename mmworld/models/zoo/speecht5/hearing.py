@@ -17,7 +17,7 @@ from mmworld.generate.decode import decode
 from mmworld.generate.samplers import GREEDY
 from mmworld.generate.stop import Stop
 from mmworld.models.message import RATE, Message, Takes
-from mmworld.models.zoo.conversation import like, processor, row, shown, vocabulary, words
+from mmworld.models.zoo.conversation import begun, heard, like, processor, row, vocabulary
 from mmworld.models.zoo.speecht5.parts import Encoder, SpeechT5Config, Waves, decoder, decoder_names
 from mmworld.models.zoo.speecht5.stretches import cut
 from mmworld.models.zoo.whisper.decoding import DECODING, Decoding
@@ -79,15 +79,12 @@ class Listener(nn.Module):
         Raises:
             UsageError: there is no sound, or there is a question: this model writes down what it hears.
         """
-        sounds = shown(messages, "audio")
-        if not sounds or any(words(m) for m in messages if m.role != "assistant"):
-            raise UsageError("this model writes down what is said: let it hear a sound, and ask nothing")
-        return self._begin(sounds[-1].data, " ".join(words(m) for m in messages if m.role == "assistant"))
+        return self._begin(heard(messages), begun(messages))
 
-    def _begin(self, sound: Tensor, begun: str = "") -> tuple[KVState, Tensor]:
-        ids = vocabulary(self).encode(begun, whole=False) if begun else []
-        heard, state = self.encode(like(self, processor(self, "audio")(sound))[None]), KVState()
-        return state, self(row(self, [self.config.decoder_start_token_id, *ids]), heard, state)[:, -1]
+    def _begin(self, sound: Tensor, text: str = "") -> tuple[KVState, Tensor]:
+        ids = vocabulary(self).encode(text, whole=False) if text else []
+        context, state = self.encode(like(self, processor(self, "audio")(sound))[None]), KVState()
+        return state, self(row(self, [self.config.decoder_start_token_id, *ids]), context, state)[:, -1]
 
     @torch.no_grad()
     def transcribe(

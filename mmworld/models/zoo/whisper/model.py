@@ -14,11 +14,10 @@ from torch.nn import functional as F
 
 from mmworld.attention import CAUSAL
 from mmworld.config import pick
-from mmworld.errors import UsageError
 from mmworld.modalities.audio.whisper import WhisperConfig, WhisperEncoder, names
 from mmworld.modalities.audio.windows import Windows
 from mmworld.models.message import Message
-from mmworld.models.zoo.conversation import like, processor, row, shown, vocabulary, words
+from mmworld.models.zoo.conversation import begun, heard, like, processor, row, vocabulary
 from mmworld.models.zoo.whisper.marks import Marks, Said
 from mmworld.nn.attention import CrossAttention, Pass
 from mmworld.nn.layer import Layer
@@ -97,16 +96,13 @@ class Whisper(nn.Module):
         Raises:
             UsageError: there is no sound, or there is a question: this model writes down what it hears.
         """
-        sounds = shown(messages, "audio")
-        if not sounds or any(words(m) for m in messages if m.role != "assistant"):
-            raise UsageError("this model writes down what is said: let it hear a sound, and ask nothing")
-        heard = self.encode(like(self, processor(self, "audio")(sounds[-1].data))[None])
-        spoken = self.languages(heard)
-        begun = " ".join(words(m) for m in messages if m.role == "assistant")
+        context = self.encode(like(self, processor(self, "audio")(heard(messages)))[None])
+        spoken = self.languages(context)
         ids = self.marks.begin(next(iter(spoken), None), "transcribe", times=False)
-        ids += vocabulary(self).encode(f" {begun}", whole=False) if begun else []
+        if text := begun(messages):
+            ids += vocabulary(self).encode(f" {text}", whole=False)
         state = KVState()
-        logits = self.sayable(self(row(self, ids), heard, state)[:, -1])
+        logits = self.sayable(self(row(self, ids), context, state)[:, -1])
         logits[:, list(self.marks.first)] = -torch.inf
         return state, logits
 
