@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from mmworld.cli.flags import SWITCH, count, positive
-from mmworld.cli.inputs import add_gate, expand, go_offline, opened
+from mmworld.cli.inputs import add_gate, expand, go_offline, opened, span
 from mmworld.cli.model import add_model, chosen
 from mmworld.errors import UsageError
 
@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> int:
     if args.choice and args.begin:
         raise UsageError("--begin and --choice both say what the answer is", hint="leave one out")
     go_offline(args)
-    media = [opened(name, args) for name in expand(args.input)] if args.input else []
+    media = [opened(name, args) for name in expand(args.input)]
     stop = Stop(args.max_tokens, tuple(args.stop))
     talk = Conversation(chosen(args), system=args.system, sampler=_sampler(args), stop=stop)
-    talk.show(*media, start=args.start or 0.0, end=args.end)
+    talk.show(*media, **span(args))
     for question in _questions(args.question):
         _answer(talk, question, args)
     return 0

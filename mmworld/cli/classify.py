@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmworld.cli.flags import SWITCH, count
-from mmworld.cli.inputs import add_gate, expand, go_offline, opened
+from mmworld.cli.inputs import add_gate, expand, go_offline, opened, span
 from mmworld.cli.model import add_model, chosen
 from mmworld.errors import UsageError
 
@@ -29,10 +29,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.input:
         raise UsageError("no INPUT", hint="a file, a folder or a pattern")
     go_offline(args)
-    names, model, span = expand(args.input), chosen(args), {"start": args.start or 0.0, "end": args.end}
-    for name in names:
+    model = chosen(args)
+    for name in expand(args.input):
         media = opened(name, args)
-        (found,) = classify(media, labels=args.labels, model=model, template=args.template, **span)
+        (found,) = classify(media, labels=args.labels, model=model, template=args.template, **span(args))
         best = dict(list(found.items())[: args.top])
         text = "\n".join(f"  {share:.3f}  {shown(label)}" for label, share in best.items())
         report(f"{shown(name)}\n{text}", {"source": name, "labels": best}, as_json=args.json)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mmworld.cli.inputs import add_gate, expand, go_offline, opened
+from mmworld.cli.inputs import add_gate, expand, go_offline, opened, span
 from mmworld.cli.model import add_model, chosen
 from mmworld.errors import UsageError
 
@@ -32,10 +32,9 @@ def run(args: argparse.Namespace) -> int:
     if args.output and Path(args.output).suffix not in KINDS:
         raise UsageError(f"{args.output}: vectors are written as {' or '.join(KINDS)}")
     go_offline(args)
-    names = list(expand(args.input)) if args.input else []
+    names = expand(args.input)
     media = [opened(name, args) for name in names]
-    span = {"start": args.start or 0.0, "end": args.end}
-    rows = embed(*media, texts=args.text, model=chosen(args), **span)
+    rows = embed(*media, texts=args.text, model=chosen(args), **span(args))
     if args.output:
         _write(Path(args.output), rows)
         return 0

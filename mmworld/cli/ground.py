@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mmworld.cli.flags import SWITCH, count
-from mmworld.cli.inputs import add_gate, expand, go_offline, opened
+from mmworld.cli.inputs import add_gate, expand, go_offline, opened, span
 from mmworld.cli.model import add_model, chosen
 from mmworld.errors import UsageError
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     names = expand(args.input)
     targets, model = plan(names, (), None, args.plot), grounder(chosen(args))
     for name, target in zip(names, targets, strict=True):
-        shown = parts(opened(name, args), model.takes, start=args.start or 0.0, end=args.end)[0]
+        shown = parts(opened(name, args), model.takes, **span(args))[0]
         found = ground(shown, model=model, phrase=args.phrase, stop=Stop(args.max_tokens))
         text = _told(found, name if len(names) > 1 else "")
         report(text, {"source": name, **asdict(found), "model": args.model}, as_json=args.json)

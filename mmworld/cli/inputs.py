@@ -108,6 +108,11 @@ def go_offline(args: argparse.Namespace) -> None:
         args.allow_url = False
 
 
+def span(args: argparse.Namespace) -> dict[str, Any]:
+    """What --start and --end say, as the verbs take it."""
+    return {"start": args.start or 0.0, "end": args.end}
+
+
 def opened(name: str, args: argparse.Namespace) -> Media:
     """The input `name` ("-" is standard input) through the gate, within the limits that the flags set.
 

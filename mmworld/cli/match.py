@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmworld.cli.flags import SWITCH
-from mmworld.cli.inputs import add_gate, expand, go_offline, opened
+from mmworld.cli.inputs import add_gate, expand, go_offline, opened, span
 from mmworld.cli.model import add_model, chosen
 from mmworld.errors import UsageError
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     go_offline(args)
     names = expand(args.input)
     media = [opened(name, args) for name in names]
-    shares = match(*media, texts=args.text, model=chosen(args), start=args.start or 0.0, end=args.end).tolist()
+    shares = match(*media, texts=args.text, model=chosen(args), **span(args)).tolist()
     rows = list(zip(names, shares, strict=True))
     if len(args.text) == 1:
         rows.sort(key=lambda row: -row[1][0])

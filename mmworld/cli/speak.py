@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmworld.cli.flags import SWITCH, count
-from mmworld.cli.model import device
+from mmworld.cli.model import device, settled
 from mmworld.cli.transcript import replacing
 from mmworld.errors import UsageError
 
@@ -41,7 +41,6 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is None:
             raise UsageError(f"which {name}?", hint=f"--{name} with its folder, or its name on the hub")
     text = _text(args.text)
-    from mmworld.cli.model import settled
     from mmworld.verbs.speak import Reader
 
     reader = Reader(args.model, args.vocoder, args.voice, device=settled(args), seed=args.seed)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmworld.cli import guard
 from mmworld.cli.console import Progress, say, shown
 from mmworld.cli.formats import Origin
-from mmworld.cli.inputs import base, opened
+from mmworld.cli.inputs import base, opened, span
 from mmworld.cli.targets import Targets
 from mmworld.cli.transcript import Transcript
 from mmworld.errors import MediaError, MMWorldError, ResourceError
@@ -124,12 +124,11 @@ class Work:
         first = next(entries, None)
         if first is None:
             return
-        span = {"start": self.args.start or 0.0, "end": self.args.end}
-        span |= {"fps": self.args.fps} if "fps" in self.args else {}
+        limits = span(self.args) | ({"fps": self.args.fps} if "fps" in self.args else {})
         sources = (entry.source for entry in _chain(first, entries))
         tap = first.timeline.add if first.timeline else None
         try:
-            for made in self.captioner.stream_many(sources, tap=tap, **span):
+            for made in self.captioner.stream_many(sources, tap=tap, **limits):
                 self._take(made)
         except (ResourceError, BrokenPipeError):
             raise  # what is written so far stays in its .part

@@ -219,6 +219,20 @@ def prefill(world: World, items: Sequence[Item]) -> Iterator[Group]:
         yield members, state, world.logits(y[:, -1])
 
 
+def stream(
+    model: Speaker,
+    state: KVState,
+    logits: Tensor,
+    sampler: Sampler = GREEDY,
+    stop: Stop = STOP,
+    given: Sequence[Sequence[int]] | None = None,
+) -> Iterator[str]:
+    """The text of `decode` of one row, piece by piece as it is made; arguments and errors as there."""
+    ends = model.tokenizer.ends
+    grown = (rows[0].ids for rows in steps(model, state, logits, sampler, stop, given))
+    return pieces(model.tokenizer, ([i for i in ids if i not in ends] for ids in grown))
+
+
 def pieces(tokenizer: Vocabulary, texts: Iterable[Sequence[int]]) -> Iterator[str]:
     """What each longer version of a text adds to the one before, characters never cut in two."""
     shown = text = ""

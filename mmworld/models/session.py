@@ -17,7 +17,7 @@ from torch import Tensor
 from mmworld.attention import CAUSAL, Mask
 from mmworld.errors import CheckpointError, ConfigError, LimitError, UsageError
 from mmworld.generate.beam import Beam
-from mmworld.generate.decode import Generation, answer, ask, pieces, steps
+from mmworld.generate.decode import Generation, answer, ask, stream
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.models import snapshot
@@ -186,10 +186,7 @@ class Session:
     def pieces(self, prompt: str = "", sampler: Sampler = GREEDY, stop: Stop = STOP) -> Iterator[str]:
         """The text of `generate`, piece by piece as it is made."""
         context, logits = ask(self.world, [self.context], prompt)
-        ends = self.world.tokenizer.ends
-        given = [self.world.prompt(prompt)]
-        grown = (rows[0].ids for rows in steps(self.world, context, logits, sampler, stop, given))
-        yield from pieces(self.world.tokenizer, ([i for i in ids if i not in ends] for ids in grown))
+        yield from stream(self.world, context, logits, sampler, stop, [self.world.prompt(prompt)])
 
     @torch.no_grad()
     def commit(self, ids: Sequence[int]) -> None:
@@ -213,8 +210,8 @@ class Session:
     def save(self, path: Path | str) -> None:
         """Write all that the session remembers, not the model, as safetensors. Raises ResourceError as a save does."""
         values = dict(snapshot.leaves(self.context, "context"))
-        for name, stream in self.streams.items():
-            values |= dict(snapshot.leaves(stream, f"streams.{name}"))
+        for name, heard in self.streams.items():
+            values |= dict(snapshot.leaves(heard, f"streams.{name}"))
         for i, (*_, block) in enumerate(sorted(self._waiting, key=lambda w: w[:3])):
             values |= dict(snapshot.leaves(block, f"waiting.{i}"))
         tensors = {n: x for n, x in values.items() if isinstance(x, Tensor)}

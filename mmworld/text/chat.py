@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mmworld.errors import CheckpointError, UsageError
-from mmworld.weights.shards import read_json
+from mmworld.errors import UsageError
+from mmworld.weights.shards import bounded, read_json
 
 SETTINGS = "tokenizer_config.json"
 FILES = "chat_template.jinja", "chat_template.json", SETTINGS
@@ -73,8 +73,7 @@ def read(folder: Path, tokens: Mapping[str, str]) -> Chat | None:
 
 def _template(path: Path) -> str | None:
     if path.suffix == ".jinja":
-        if path.stat().st_size > MAX_BYTES:
-            raise CheckpointError(f"{path}: {path.stat().st_size} bytes, the limit for a template is {MAX_BYTES}")
+        bounded(path, MAX_BYTES, "template")
         return path.read_text(encoding="utf-8")
     found = read_json(path).get("chat_template")
     if isinstance(found, list):  # several by name

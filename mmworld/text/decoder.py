@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmworld.attention import CAUSAL, Mask
+from mmworld.nn.position import positions
 from mmworld.nn.state import KVState
 
 
@@ -31,6 +33,12 @@ class Decoder(nn.Module):
     def hidden(self, x: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
         """Embedded tokens [B, T, D] to what the backbone makes of them; arguments as for `forward`."""
         raise NotImplementedError
+
+    def ordered(self, x: Tensor, state: KVState | None, lengths: tuple[int, ...] | None) -> tuple[Mask, Tensor]:
+        """The rule of embedded tokens [B, T, D], and their positions [T]; arguments as for `forward`."""
+        mask = Mask("causal", lengths=lengths)
+        at = positions(mask, x.shape[1], x.device) + (len(state) if state is not None else 0)
+        return mask if state is None else CAUSAL, at
 
     def logits(self, x: Tensor) -> Tensor:
         """What the backbone made of ids [..., D], as scores of the next id [..., V]."""

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from mmworld.attention import CAUSAL, Mask
 from mmworld.config import config, pick
 from mmworld.nn.layer import TransformerConfig
-from mmworld.nn.position import Learned, positions
+from mmworld.nn.position import Learned
 from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer
 from mmworld.text.decoder import Decoder
@@ -68,9 +67,8 @@ class GPT2(Decoder):
         self.backbone, self.head = Transformer(c), None
 
     def hidden(self, x: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
-        mask = Mask("causal", lengths=lengths)
-        at = positions(mask, x.shape[1], x.device) + (len(state) if state is not None else 0)
-        return self.backbone(x + self.place(at), mask if state is None else CAUSAL, state)
+        mask, at = self.ordered(x, state, lengths)
+        return self.backbone(x + self.place(at), mask, state)
 
     @property
     def keymap(self) -> KeyMap:

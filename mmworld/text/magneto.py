@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from mmworld.attention import CAUSAL, Mask
 from mmworld.config import config, pick
 from mmworld.nn.attention import Attention
 from mmworld.nn.layer import FeedForward, Layer, TransformerConfig
-from mmworld.nn.position import positions, sinusoids
+from mmworld.nn.position import sinusoids
 from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer
 from mmworld.text.decoder import Decoder
@@ -68,9 +67,8 @@ class Magneto(Decoder):
         self.backbone, self.head = Transformer(c, layer=lambda _: sub_normed(c)), None
 
     def hidden(self, x: Tensor, state: KVState | None = None, lengths: tuple[int, ...] | None = None) -> Tensor:
-        mask = Mask("causal", lengths=lengths)
-        at = positions(mask, x.shape[1], x.device) + (len(state) if state is not None else 0)
-        return self.backbone(x * self.scale + sinusoids(at, x), mask if state is None else CAUSAL, state)
+        mask, at = self.ordered(x, state, lengths)
+        return self.backbone(x * self.scale + sinusoids(at, x), mask, state)
 
     @property
     def keymap(self) -> KeyMap:

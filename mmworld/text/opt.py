@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from mmworld.attention import CAUSAL, FULL, Mask
+from mmworld.attention import FULL, Mask
 from mmworld.config import config, pick
 from mmworld.nn.layer import TransformerConfig
-from mmworld.nn.position import Learned, positions
+from mmworld.nn.position import Learned
 from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer
 from mmworld.text.decoder import Decoder
@@ -84,9 +84,8 @@ class OPT(Decoder):
         context: Tensor | None = None,
         context_mask: Mask = FULL,
     ) -> Tensor:
-        mask = Mask("causal", lengths=lengths)
-        at = positions(mask, x.shape[1], x.device) + FIRST + (len(state) if state is not None else 0)
-        return self.backbone(x + self.place(at), mask if state is None else CAUSAL, state, context, context_mask)
+        mask, at = self.ordered(x, state, lengths)
+        return self.backbone(x + self.place(FIRST + at), mask, state, context, context_mask)
 
     @property
     def keymap(self) -> KeyMap:

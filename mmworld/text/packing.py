@@ -9,6 +9,17 @@ import torch
 from torch import Tensor
 
 
+def firsts(lengths: Sequence[int]) -> Tensor:
+    """Where in the row each of the packed texts begins, int64 [B]."""
+    n = torch.tensor(lengths, dtype=torch.long)
+    return n.cumsum(0) - n
+
+
+def lasts(lengths: Sequence[int]) -> Tensor:
+    """Where each of them ends."""
+    return torch.tensor(lengths, dtype=torch.long).cumsum(0) - 1
+
+
 def pack(texts: Sequence[Sequence[int]], device: torch.device | None = None) -> tuple[Tensor, tuple[int, ...]]:
     """The ids of each text to all of them one after the other [1, N], and how many are whose.
 

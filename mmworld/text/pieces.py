@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmworld.errors import CheckpointError, UsageError
-from mmworld.weights.shards import read_json
+from mmworld.weights.shards import bounded, read_json
 
 FILES = {"tokenizer.model": (True, False), "spiece.model": (False, True), "spm_char.model": (False, True)}
 """Names, and whether a whole text begins with <s> and ends with </s> where the settings do not say: LLaMA's; T5's and
@@ -110,8 +110,7 @@ def read(folder: Path) -> Pieces | None:
     path = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if path is None:
         return None
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise CheckpointError(f"{path}: {size} bytes, the limit for a vocabulary is {MAX_BYTES}")
+    bounded(path, MAX_BYTES, "vocabulary")
     said = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
     if said.get("tokenizer_class") not in CLASSES:
         kind = said["tokenizer_class"]

@@ -13,7 +13,7 @@ from mmworld.text import chat, pieces, tiktoken
 from mmworld.text.chat import Chat
 from mmworld.text.pieces import Pieces
 from mmworld.text.tokenizer import MAX_CHARACTERS
-from mmworld.weights.shards import CONFIG, read_json
+from mmworld.weights.shards import CONFIG, bounded, read_json
 
 FILE, SETTINGS, GENERATION = "tokenizer.json", "tokenizer_config.json", "generation_config.json"
 MAX_BYTES = 64 << 20
@@ -86,8 +86,7 @@ class Pretrained:
 
 
 def _read(path: Path) -> tokenizers.Tokenizer:
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise CheckpointError(f"{path}: {size} bytes, the limit for a vocabulary is {MAX_BYTES}")
+    bounded(path, MAX_BYTES, "vocabulary")
     try:
         core = tokenizers.Tokenizer.from_file(str(path))
     except Exception as e:  # tokenizers raises bare Exception for a malformed file

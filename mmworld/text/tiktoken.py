@@ -13,7 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from mmworld.errors import CheckpointError
 from mmworld.text.languages import LANGUAGES
-from mmworld.weights.shards import CONFIG, read_json
+from mmworld.weights.shards import CONFIG, bounded, read_json
 
 FILES = {"multilingual.tiktoken": True, "gpt2.tiktoken": False}
 """Names, and whether models of many languages have them."""
@@ -53,8 +53,7 @@ def special(n_languages: int) -> list[str]:
 
 def _ranks(path: Path) -> dict[bytes, int]:
     """Bytes and their ids; those of no bytes count, too."""
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise CheckpointError(f"{path}: {size} bytes, the limit for a vocabulary is {MAX_BYTES}")
+    bounded(path, MAX_BYTES, "vocabulary")
     try:
         pairs = (line.split() for line in path.read_bytes().splitlines() if line)
         ranks = {(b"" if text == b"=" else base64.b64decode(text, validate=True)): int(rank) for text, rank in pairs}

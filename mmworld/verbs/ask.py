@@ -9,7 +9,7 @@ import torch
 
 from mmworld.generate.beam import Beam
 from mmworld.generate.choice import Choice
-from mmworld.generate.decode import after, decode, pieces, steps
+from mmworld.generate.decode import after, decode, stream
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import Stop
 from mmworld.media.gate import Media
@@ -98,9 +98,7 @@ class Conversation:
         if isinstance(self.sampler, Beam) or self.stop.texts:
             yield decode(self.model, state, logits, self.sampler, self.stop)[0].text
             return
-        ends = self.model.tokenizer.ends
-        made = steps(self.model, state, logits, self.sampler, self.stop)
-        yield from pieces(self.model.tokenizer, ([i for i in rows[0].ids if i not in ends] for rows in made))
+        yield from stream(self.model, state, logits, self.sampler, self.stop)
 
 
 def ask(

@@ -13,7 +13,7 @@ from mmworld.errors import UsageError
 from mmworld.fusion.late import Late
 from mmworld.media.gate import Media, open_media
 from mmworld.models.looking import parts
-from mmworld.models.zoo.conversation import like, processor, vocabulary
+from mmworld.models.zoo.conversation import prepared, vocabulary
 from mmworld.types import Chunk, Source, Takes
 from mmworld.verbs.model import able, loaded
 
@@ -63,19 +63,6 @@ def match(*things: Shown, texts: Sequence[str], model: Any, device: str = "cpu",
 def ids(model: Any, texts: Sequence[str]) -> list[list[int]]:
     """The ids of texts."""
     return [vocabulary(model).encode(text) for text in texts]
-
-
-def prepared(model: Any, chunk: Chunk) -> Tensor:
-    """A chunk as the model's encoder takes it [B, ...]: a picture or frame a row, or a whole film or sound in one."""
-    if chunk.modality == "audio":
-        return like(model, processor(model, "audio")(chunk.data)[None])
-    if chunk.modality not in ("image", "video"):
-        raise UsageError(f"a {type(model).__name__} embeds no {chunk.modality}")
-    if chunk.modality == "video" and "video" in model.processors:
-        return like(model, model.processors["video"](chunk.data)[None])
-    prepare = processor(model, "image")
-    frames = like(model, torch.stack([prepare(x) for x in chunk.data]))
-    return frames[None] if chunk.modality == "video" else frames
 
 
 def shown(model: Any, thing: Shown, start: float = 0.0, end: float | None = None) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmworld.config import config, pick
 from mmworld.errors import LimitError
-from mmworld.vision.preprocess import resampled, resized
+from mmworld.vision.preprocess import normalised, resampled, resized
 
 NARROWEST = 200
 """How many times as long as wide a picture is at most."""
@@ -58,8 +58,7 @@ class PictureBudget:
         pixels = self._resized(frames, self._wanted(frames.shape[2], frames.shape[3], self._most(len(frames))))
         missing = -len(pixels) % self.temporal_patch_size
         pixels = torch.cat((pixels, pixels[-1:].expand(missing, -1, -1, -1)))
-        mean, std = (torch.tensor(x)[:, None, None] for x in (self.image_mean, self.image_std))
-        return (pixels * self.rescale_factor - mean) / std
+        return normalised(pixels, self.rescale_factor, self.image_mean, self.image_std)
 
     def _most(self, n_frames: int) -> int:
         """Pixels of each of so many frames, at most."""

@@ -14,6 +14,7 @@ from mmworld.config import config, pick
 from mmworld.types import Takes
 from mmworld.vision.preprocess import Preprocess
 from mmworld.weights.keymap import KeyMap, Place
+from mmworld.weights.names import batch_norm
 from mmworld.weights.sizes import Depth, Width
 
 Scale = Annotated[float, Field(gt=0, le=100)]
@@ -184,8 +185,7 @@ class EfficientNet(nn.Module):
             ("top", f"{root}encoder.top_conv", f"{root}encoder.top_bn"),
         ):
             table[f"{ours}.conv.weight"] = f"{conv}.weight"
-            for part in ("*", "running_mean", "running_var", "num_batches_tracked"):
-                table[f"{ours}.norm.{part}"] = f"{norm}.{part}"
+            table |= batch_norm(f"{ours}.norm", norm)
         return KeyMap(table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -61,8 +62,7 @@ class Preprocess:
             picture = self.resized(picture, self._wanted(*picture.shape[-2:]))
         if self.do_center_crop and self.crop_size is not None:
             picture = _cropped(picture, sides(self.crop_size))
-        mean, std = (torch.tensor(x)[:, None, None] for x in (self.image_mean, self.image_std))
-        return (picture * self.rescale_factor - mean) / std
+        return normalised(picture, self.rescale_factor, self.image_mean, self.image_std)
 
     def resized(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
         """The picture in another height and width."""
@@ -150,6 +150,17 @@ def resized(picture: Tensor, size: tuple[int, int], resample: int) -> Tensor:
 def resampled(frames: Tensor, size: tuple[int, int], resample: int) -> Tensor:
     """Frames uint8 [T, 3, H, W] of another height and width, by torch's kin of Pillow's resampling 2 or 3."""
     return F.interpolate(frames, size, mode=_KIN[resample], antialias=True)
+
+
+def normalised(pixels: Tensor, factor: float, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Pixels [..., C, H, W] times a factor, less the mean of their channel and over its deviation."""
+    below, over = (torch.tensor(x)[:, None, None] for x in (mean, std))
+    return (pixels * factor - below) / over
+
+
+def squares(picture: Tensor, side: int) -> Tensor:
+    """A picture [C, H, W] in the squares that fill it, row by row [N, C, side, side]."""
+    return picture.unfold(1, side, side).unfold(2, side, side).permute(1, 2, 0, 3, 4).flatten(0, 1)
 
 
 def _cropped(picture: Tensor, size: tuple[int, int]) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mmworld.config import config, pick
 from mmworld.types import Takes
 from mmworld.weights.keymap import KeyMap, Place
+from mmworld.weights.names import batch_norm
 from mmworld.weights.sizes import Depth, Width
 
 
@@ -125,6 +126,5 @@ class ResNet(nn.Module):
             (f"{ours}.shortcut", f"{at}.shortcut"),
         ):
             table[f"{mine}.conv.weight"] = f"{theirs}.convolution.weight"
-            for part in ("*", "running_mean", "running_var", "num_batches_tracked"):
-                table[f"{mine}.norm.{part}"] = f"{theirs}.normalization.{part}"
+            table |= batch_norm(f"{mine}.norm", f"{theirs}.normalization")
         return KeyMap(table)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mmworld.config import config, pick
-from mmworld.vision.preprocess import Side, resized
+from mmworld.vision.preprocess import Side, normalised, resized, squares
 
 LONGEST = 4096
 """Pixels of a picture's longer side, at most, before it is cut."""
@@ -79,15 +79,13 @@ class Splitting:
         rows, columns = (n // side for n in picture.shape[1:])
         if rows * columns == 1:
             return Split(self._normal(picture)[None])
-        squares = picture.unfold(1, side, side).unfold(2, side, side).permute(1, 2, 0, 3, 4).flatten(0, 1)
         whole = self._to(picture, (side, side))
-        return Split(self._normal(torch.cat((squares, whole[None]))), rows, columns)
+        return Split(self._normal(torch.cat((squares(picture, side), whole[None]))), rows, columns)
 
     def film(self, frames: Tensor) -> Tensor:
         """Frames uint8 [T, 3, H, W] to float32 [T, 3, S, S]: none is cut."""
         longest = ((self.video_sampling or {}).get("video_size") or self.size)["longest_edge"]
-        squares = [self._to(self._scaled(f, longest), (self.side, self.side)) for f in frames]
-        return self._normal(torch.stack(squares))
+        return self._normal(torch.stack([self._to(self._scaled(f, longest), (self.side, self.side)) for f in frames]))
 
     def _scaled(self, picture: Tensor, longest: int) -> Tensor:
         return self._to(picture, bounded(picture.shape[1], picture.shape[2], longest))
@@ -96,8 +94,7 @@ class Splitting:
         return resized(picture, size, self.resample)
 
     def _normal(self, pixels: Tensor) -> Tensor:
-        mean, std = (torch.tensor(x)[:, None, None] for x in (self.image_mean, self.image_std))
-        return (pixels * self.rescale_factor - mean) / std
+        return normalised(pixels, self.rescale_factor, self.image_mean, self.image_std)
 
 
 def bounded(height: int, width: int, longest: int) -> tuple[int, int]:

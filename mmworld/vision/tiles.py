@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mmworld.config import config, pick
 from mmworld.errors import ConfigError
-from mmworld.vision.preprocess import Preprocess, Side, sides
+from mmworld.vision.preprocess import Preprocess, Side, sides, squares
 
 Canvas = tuple[Side, Side]
 """Height and width in pixels."""
@@ -96,7 +96,7 @@ class AnyRes:
         """A picture uint8 [3, H, W] in tiles."""
         size = int(picture.shape[1]), int(picture.shape[2])
         whole = self.each.resized(picture, sides(self.each.size))
-        tiles = _cut(self._laid(picture, canvas(size, self.canvases)), self.side)
+        tiles = squares(self._laid(picture, canvas(size, self.canvases)), self.side)
         return Tiled(torch.stack([self.each(tile) for tile in (whole, *tiles)]), size)
 
     def whole(self, picture: Tensor) -> Tiled:
@@ -120,9 +120,3 @@ class AnyRes:
         top, left = ((want - have) // 2 for want, have in zip(on, size, strict=True))
         free = left, on[1] - size[1] - left, top, on[0] - size[0] - top
         return F.pad(self.each.resized(picture, size), free)
-
-
-def _cut(picture: Tensor, side: int) -> Tensor:
-    """[3, H, W] to tiles [N, 3, side, side] row by row."""
-    tiles = picture.unfold(1, side, side).unfold(2, side, side)
-    return tiles.permute(1, 2, 0, 3, 4).flatten(0, 1)

@@ -5,6 +5,11 @@ from __future__ import annotations
 from mmworld.weights.keymap import Fuse, Place
 
 
+def batch_norm(ours: str, theirs: str) -> dict[str, Place]:
+    """Of a batch norm."""
+    return {f"{ours}.{p}": f"{theirs}.{p}" for p in ("*", "running_mean", "running_var", "num_batches_tracked")}
+
+
 def clip_layers(root: str, dim: int) -> dict[str, Place]:
     """Of the layers of CLIP's and SigLIP's towers, of pictures and of texts."""
     at, ours = f"{root}encoder.layers.{{i}}", "backbone.layers.{i}"

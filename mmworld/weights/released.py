@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmworld.errors import CheckpointError
 from mmworld.weights.checkpoint import load_pickled
@@ -23,7 +24,12 @@ def fill(model: M, path: Path | str, part: str) -> M:
     tensors = load_pickled(path).get(part)
     if not isinstance(tensors, dict):
         raise CheckpointError(f"{path}: holds no {part!r}")
+    return filled(model, tensors, where=str(path))
+
+
+def filled(model: M, tensors: Mapping[str, Tensor], where: str) -> M:
+    """`model`, to use as it is, with these weights; CheckpointError if they are other ones."""
     keymap: KeyMap = cast("Any", model).keymap
-    keymap.check(model, tensors, where=str(path))
-    keymap.fill(model, tensors, where=str(path))
+    keymap.check(model, tensors, where=where)
+    keymap.fill(model, tensors, where=where)
     return model.eval().requires_grad_(False)

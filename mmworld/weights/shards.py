@@ -95,6 +95,12 @@ def revision(folder: Path) -> str:
     return whole.hexdigest()[:12]
 
 
+def bounded(path: Path, most: int, what: str) -> None:
+    """CheckpointError if a file has more bytes than a `what` may have."""
+    if (size := path.stat().st_size) > most:
+        raise CheckpointError(f"{path}: {size} bytes, the limit for a {what} is {most}")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of at most MAX_JSON bytes; CheckpointError if there is none."""
     try:

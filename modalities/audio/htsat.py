@@ -14,6 +14,7 @@ from mmworld.config import config, pick
 from mmworld.nn.layer import TransformerConfig
 from mmworld.nn.windows import Stage
 from mmworld.weights.keymap import Fuse, KeyMap, Place
+from mmworld.weights.names import batch_norm
 from mmworld.weights.sizes import Depth, Width
 
 Pair = Width | tuple[Width, Width]
@@ -168,13 +169,12 @@ class HTSAT(nn.Module):
             "patches.norm.*": f"{at}.patch_embed.norm.*",
             "patches.crops.*": f"{at}.patch_embed.mel_conv2d.*",
             "norm.*": f"{at}.norm.*",
+            **batch_norm("scale", f"{at}.batch_norm"),
             "stages.{i}.merge.norm.*": f"{at}.layers.{{i}}.downsample.norm.*",
             "stages.{i}.merge.join.weight": f"{at}.layers.{{i}}.downsample.reduction.weight",
         }
-        for part in ("*", "running_mean", "running_var", "num_batches_tracked"):
-            table[f"scale.{part}"] = f"{at}.batch_norm.{part}"
-            for ours, theirs in (("here", "local_att"), ("everywhere", "global_att")):
-                table[f"patches.fusion.{ours}.{{i}}.{part}"] = f"{at}.patch_embed.fusion_model.{theirs}.{{i}}.{part}"
+        for ours, theirs in (("here", "local_att"), ("everywhere", "global_att")):
+            table |= batch_norm(f"patches.fusion.{ours}.{{i}}", f"{at}.patch_embed.fusion_model.{theirs}.{{i}}")
         for i in range(len(c.depths)):
             table |= _stage(i, c.width(i))
         return KeyMap(table, unused=(f"{at}.layers.{{i}}.blocks.{{i}}.attention.self.relative_position_index",))

@@ -13,6 +13,7 @@ from mmworld.errors import CheckpointError
 from mmworld.nn.lstm import LSTM, LSTMState
 from mmworld.weights import onnx
 from mmworld.weights.keymap import KeyMap
+from mmworld.weights.released import filled
 
 RATES = {16_000: 512, 8_000: 256}
 """Samples a second, and of a chunk."""
@@ -89,9 +90,7 @@ class SileroVAD(nn.Module):
         if len(roots) != 1:
             raise CheckpointError(f"{path}: holds no voice activity detector of Silero for {rate} samples a second")
         tensors = _summed({n.removeprefix(roots[0]): x for n, x in held.items() if n.startswith(roots[0])})
-        vad.keymap.check(vad, tensors, where=str(path))
-        vad.keymap.fill(vad, tensors, where=str(path))
-        return vad.eval().requires_grad_(False)
+        return filled(vad, tensors, where=str(path))
 
     @property
     def keymap(self) -> KeyMap:

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from mmworld.config import config
 from mmworld.modalities.pointcloud.patches import MiniPointNet, group, patch_names
-from mmworld.modalities.pointcloud.pointwise import norm_names
 from mmworld.modalities.pointcloud.sampling import nearest_neighbours, take
 from mmworld.weights.keymap import KeyMap, Place
+from mmworld.weights.names import batch_norm
 from mmworld.weights.released import fill
 from mmworld.weights.sizes import Width
 
@@ -163,7 +163,7 @@ class DVAE(nn.Module):
             table[f"{mine}.last.{{i}}.*"] = f"{theirs}.layer5.{{i}}.*"
         table |= {f"decoder.mlp.{i}.*": f"decoder.mlp.{i}.*" for i in (0, 2, 4)}
         for i in (1, 4):
-            table |= norm_names(f"decoder.fold.{i}", f"decoder.final_conv.{i}")
+            table |= batch_norm(f"decoder.fold.{i}", f"decoder.final_conv.{i}")
         table |= {f"decoder.fold.{i}.*": f"decoder.final_conv.{i}.*" for i in (0, 3, 6)}
         return KeyMap(table, aliases={"module.": ""})
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmworld.modalities.pointcloud.pointwise import norm_names
 from mmworld.modalities.pointcloud.sampling import farthest_points, nearest_neighbours, take
 from mmworld.weights.keymap import Place
+from mmworld.weights.names import batch_norm
 
 
 def group(points: Tensor, n: int, k: int) -> tuple[Tensor, Tensor]:
@@ -55,5 +55,5 @@ def patch_names(ours: str, theirs: str) -> dict[str, Place]:
     table = dict[str, Place]()
     for part in ("first", "second"):
         mine, other = f"{ours}.{part}", f"{theirs}.{part}_conv"
-        table |= {f"{mine}.{i}.*": f"{other}.{i}.*" for i in (0, 3)} | norm_names(f"{mine}.1", f"{other}.1")
+        table |= {f"{mine}.{i}.*": f"{other}.{i}.*" for i in (0, 3)} | batch_norm(f"{mine}.1", f"{other}.1")
     return table

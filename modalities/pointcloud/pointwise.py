@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmworld.weights.keymap import Place
+from mmworld.weights.names import batch_norm
 
 _LINEAR = nn.Linear, partial(nn.Conv1d, kernel_size=1), partial(nn.Conv2d, kernel_size=1)
 _NORM = nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d
@@ -37,11 +38,6 @@ def steps(widths: Sequence[int], axes: int, dropout: float = 0.0) -> nn.Sequenti
     return nn.Sequential(*(Step(a, b, axes, dropout) for a, b in pairwise(widths)))
 
 
-def norm_names(ours: str, theirs: str) -> dict[str, Place]:
-    """The names of a batch norm."""
-    return {f"{ours}.{p}": f"{theirs}.{p}" for p in ("*", "running_mean", "running_var", "num_batches_tracked")}
-
-
 def step_names(ours: str, linear: str, norm: str) -> dict[str, Place]:
     """The names of a step whose layer and norm have these."""
-    return {f"{ours}.linear.*": f"{linear}.*", **norm_names(f"{ours}.norm", norm)}
+    return {f"{ours}.linear.*": f"{linear}.*", **batch_norm(f"{ours}.norm", norm)}

@@ -15,7 +15,7 @@ from mmworld.errors import ConfigError
 from mmworld.fusion.late import Late
 from mmworld.nn.transformer import Transformer
 from mmworld.text.bert import BertConfig, Embeddings, names
-from mmworld.text.packing import pack
+from mmworld.text.packing import firsts, pack
 from mmworld.types import Takes
 from mmworld.vision.efficientnet import EfficientNet
 from mmworld.weights.keymap import KeyMap
@@ -79,8 +79,8 @@ class ALIGN(Late):
         """
         row, lengths = pack(texts, self.temperature.device)
         mask = Mask("full", lengths=lengths)
-        starts = torch.tensor((0, *lengths[:-1])).cumsum(0)
-        return F.normalize(self.text_project(self.backbone(self.embeddings(row, mask), mask)[0, starts]), dim=-1)
+        told = self.backbone(self.embeddings(row, mask), mask)[0, firsts(lengths)]
+        return F.normalize(self.text_project(told), dim=-1)
 
     def compare(self, seen: Tensor, told: Tensor) -> Tensor:
         return seen @ told.T / self.temperature

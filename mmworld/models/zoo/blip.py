@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,7 +18,7 @@ from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import asked, begun, pictures, row, vocabulary
 from mmworld.nn.state import KVState
 from mmworld.text.bert import MaskedHead, told
-from mmworld.text.packing import pack
+from mmworld.text.packing import firsts, pack
 from mmworld.types import Takes
 from mmworld.vision.blip import BlipVision
 from mmworld.weights.keymap import KeyMap
@@ -193,9 +192,8 @@ class BLIPMatch(Late):
             ValueError: a text is empty, or longer than the places that were learned.
         """
         ids, lengths = pack(texts, self.fits.weight.device)
-        starts = torch.tensor((0, *accumulate(lengths[:-1])), device=ids.device)
         told = self.encoder(ids, Mask("full", lengths=lengths))
-        return F.normalize(self.text_project(told[0, starts]), dim=-1)
+        return F.normalize(self.text_project(told[0, firsts(lengths)]), dim=-1)
 
     def compare(self, seen: Tensor, told: Tensor) -> Tensor:
         return seen @ told.T

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from mmworld.attention import Mask
 from mmworld.config import config, pick
 from mmworld.fusion.late import Late
+from mmworld.fusion.projection import Projector
 from mmworld.modalities.audio.htsat import HTSAT
-from mmworld.nn.layer import ACTIVATIONS
 from mmworld.nn.transformer import Transformer
 from mmworld.text.bert import BertConfig, Embeddings, names
-from mmworld.text.packing import pack
+from mmworld.text.packing import firsts, pack
 from mmworld.types import Takes
 from mmworld.weights.keymap import KeyMap
 from mmworld.weights.sizes import Depth, Width
@@ -48,21 +48,6 @@ class ClapTextConfig(BertConfig):
     pad_token_id: int = 1
 
 
-class Projection(nn.Module):
-    """Two linear layers around an activation."""
-
-    def __init__(self, c_in: int, c_out: int, activation: str) -> None:
-        super().__init__()
-        self.first, self.last, self.activation = (
-            nn.Linear(c_in, c_out),
-            nn.Linear(c_out, c_out),
-            ACTIVATIONS[activation],
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.activation(self.first(x)))
-
-
 class CLAP(Late):
     """A sound and a text fit as well as their directions agree.
 
@@ -83,8 +68,8 @@ class CLAP(Late):
         self.embeddings, self.backbone = Embeddings(told, first=told.pad_token_id + 1), Transformer(told.backbone)
         self.pooler = nn.Linear(told.hidden_size, told.hidden_size)
         ends = c.projection_dim, c.projection_hidden_act
-        self.sound_project = Projection(self.audio.config.hidden_size, *ends)
-        self.text_project = Projection(told.hidden_size, *ends)
+        self.sound_project = Projector(self.audio.config.hidden_size, *ends)
+        self.text_project = Projector(told.hidden_size, *ends)
         self.scale, self.text_scale = (nn.Parameter(torch.tensor(2.6593)) for _ in range(2))
 
     def embed(self, x: Tensor) -> Tensor:
@@ -108,8 +93,7 @@ class CLAP(Late):
         """
         row, lengths = pack(texts, self.scale.device)
         mask = Mask("full", lengths=lengths)
-        starts = torch.tensor((0, *lengths[:-1])).cumsum(0)
-        x = self.backbone(self.embeddings(row, mask), mask)[0, starts]
+        x = self.backbone(self.embeddings(row, mask), mask)[0, firsts(lengths)]
         return F.normalize(self.text_project(self.pooler(x).tanh()), dim=-1)
 
     @property
@@ -125,7 +109,7 @@ class CLAP(Late):
             },
             tuple(f"text_model.{name}" for name in unused),
         )
-        ends = {"first": "linear1", "last": "linear2"}
+        ends = {"up": "linear1", "down": "linear2"}
         for ours, theirs in (("sound_project", "audio_projection"), ("text_project", "text_projection")):
             own |= KeyMap({f"{ours}.{end}.*": f"{theirs}.{other}.*" for end, other in ends.items()})
         return own | self.audio.keymap.within("audio.", "audio_model.")

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from mmworld.config import config, pick
 from mmworld.fusion.late import Late
 from mmworld.text.clip import ClipTextConfig, SiglipTextConfig, TextTower
-from mmworld.text.packing import pack
+from mmworld.text.packing import lasts, pack
 from mmworld.types import Takes
 from mmworld.vision.clip import ClipVision, SiglipVision
 from mmworld.weights.keymap import KeyMap
@@ -62,8 +62,7 @@ class CLIP(Late):
             ValueError: a text is empty, or longer than the places that were learned.
         """
         row, lengths = pack(texts, self.scale.device)
-        ends = torch.tensor(lengths).cumsum(0) - 1
-        return F.normalize(self.text_project(self.text(row, lengths)[0, ends]), dim=-1)
+        return F.normalize(self.text_project(self.text(row, lengths)[0, lasts(lengths)]), dim=-1)
 
     @property
     def keymap(self) -> KeyMap:

@@ -23,7 +23,7 @@ from mmworld.fusion.bridge import Asked, Early, Projected, Resampled, heads
 from mmworld.models import zoo
 from mmworld.models.message import Message
 from mmworld.models.zoo import encoders, processors
-from mmworld.models.zoo.conversation import like, processor, row, shown, vocabulary, words, written
+from mmworld.models.zoo.conversation import check, ids_of, like, prepared, row, shown, vocabulary, words, written
 from mmworld.models.zoo.pointllm import prepare as points
 from mmworld.nn.attention import CrossAttention
 from mmworld.nn.layer import Layer, TransformerConfig
@@ -101,29 +101,20 @@ class Composed(nn.Module):
 
     def see(self, chunk: Chunk) -> Tensor:
         """A thing to tokens of the language model [N, D]."""
-        encoder = self.encoders[chunk.modality]
-        x = encoders.tokens(encoder, like(self, self._prepared(chunk)))
-        seen: Tensor = self.bridges[chunk.modality](x)
-        return seen.flatten(0, 1)
-
-    def _prepared(self: Any, chunk: Chunk) -> Tensor:
         if chunk.modality == "points":
-            return points(chunk.data, self.config.senses["points"].get("point_dims", 3))[None]
-        if chunk.modality == "audio":
-            heard: Tensor = processor(self, "audio")(chunk.data)
-            return heard[None]
-        frames = torch.stack([processor(self, chunk.modality)(x) for x in chunk.data])
-        return frames[None] if chunk.modality == "video" else frames
+            x = like(self, points(chunk.data, self.config.senses["points"].get("point_dims", 3))[None])
+        else:
+            x = prepared(self, chunk)
+        seen: Tensor = self.bridges[chunk.modality](self.encoders[chunk.modality](x))
+        return seen.flatten(0, 1)
 
     def embed(self, messages: Sequence[Message]) -> tuple[Tensor, Tensor | None]:
         """A conversation up to what the model says, as embedded tokens [T, D], and what its layers look at [M, D]."""
-        if other := [c.modality for c in shown(messages, *SENSES.values()) if c.modality not in self.takes.senses]:
-            raise UsageError(f"this model takes {', '.join(self.takes.senses)}, not {other[0]}")
+        check(messages, self.takes)
         tokenizer = vocabulary(self)
-        texts = written(messages, tokenizer.chat or PLAIN, MARK).split(MARK)
+        first, *rest = written(messages, tokenizer.chat or PLAIN, MARK).split(MARK)
         seen = [self.see(chunk) for chunk in shown(messages, *self.takes.senses)]
-        whole = not texts[0].startswith(tokenizer.tokens.get("bos_token") or MARK)
-        ids = [tokenizer.encode(text, whole=whole and not i) for i, text in enumerate(texts)]
+        ids = [ids_of(tokenizer, first), *(tokenizer.encode(text, whole=False) for text in rest)]
         told = [self.language.embed(row(self, part))[0] for part in ids]
         if self.nothing is not None:
             return torch.cat(told), torch.cat(seen) if seen else self.nothing

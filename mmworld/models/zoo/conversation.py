@@ -46,6 +46,25 @@ def shown(messages: Sequence[Message], *modalities: str) -> list[Chunk]:
     return [p for m in messages for p in m.parts if isinstance(p, Chunk) and p.modality in modalities]
 
 
+def check(messages: Sequence[Message], takes: Takes) -> None:
+    """UsageError if something is shown that the model does not take: a template may well leave it out."""
+    if other := [c.modality for c in shown(messages, *DESCRIBE) if c.modality not in takes.senses]:
+        raise UsageError(f"this model takes {', '.join(takes.senses) or 'words alone'}, not {other[0]}")
+
+
+def prepared(model: Any, chunk: Chunk) -> Tensor:
+    """A chunk as the model's encoder takes it [B, ...]: a picture or frame a row, or a whole film or sound in one."""
+    if chunk.modality == "audio":
+        return like(model, processor(model, "audio")(chunk.data)[None])
+    if chunk.modality not in ("image", "video"):
+        raise UsageError(f"a {type(model).__name__} embeds no {chunk.modality}")
+    if chunk.modality == "video" and "video" in model.processors:
+        return like(model, model.processors["video"](chunk.data)[None])
+    prepare = processor(model, "image")
+    frames = like(model, torch.stack([prepare(x) for x in chunk.data]))
+    return frames[None] if chunk.modality == "video" else frames
+
+
 def pictures(model: nn.Module, messages: Sequence[Message]) -> Tensor | None:
     """The images that are shown, prepared, where the model is [P, 3, h, w]; None if there are none."""
     prepare = processor(model, "image")
@@ -78,7 +97,7 @@ def read(model: Any, messages: Sequence[Message], template: str = "") -> list[in
     Raises:
         UsageError: there is no vocabulary or template, or the template or the model does not take the conversation.
     """
-    _check(shown(messages, *DESCRIBE), getattr(model, "takes", Takes(())))
+    check(messages, getattr(model, "takes", Takes(())))
     tokenizer = vocabulary(model)
     chat = tokenizer.chat
     if template and not (chat and chat.shows):
@@ -141,12 +160,6 @@ def heard(messages: Sequence[Message]) -> Tensor:
     if not sounds or asked(messages):
         raise UsageError("this model writes down what is said: let it hear a sound, and ask nothing")
     return sounds[-1].data
-
-
-def _check(seen: Sequence[Chunk], takes: Takes) -> None:
-    """A template may well leave out what it does not know."""
-    if other := [c.modality for c in seen if c.modality not in takes.senses]:
-        raise UsageError(f"this model takes {', '.join(takes.senses) or 'words alone'}, not {other[0]}")
 
 
 def _split(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from mmworld.config import pick
 from mmworld.errors import ConfigError, UsageError
@@ -67,9 +67,3 @@ def width(source: dict[str, Any]) -> int:
         if name in source:
             return int(source[name])
     raise ConfigError(f"the encoder {source.get('model_type')} does not say how wide its tokens are")
-
-
-def tokens(encoder: nn.Module, x: Tensor) -> Tensor:
-    """Things, prepared [B, ...], to tokens [B, N, E]."""
-    seen: Tensor = encoder(x)
-    return seen

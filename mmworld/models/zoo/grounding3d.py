@@ -26,6 +26,7 @@ from mmworld.nn.layer import Layer, TransformerConfig
 from mmworld.nn.segment import segment_mean
 from mmworld.nn.transformer import Transformer
 from mmworld.text.bert import Bert
+from mmworld.text.packing import pack
 
 WAVES = (0.125, 0.25, 0.5, 1.0, 2.0)
 """Waves a metre by which a place is told apart from others."""
@@ -107,8 +108,7 @@ class Grounder(nn.Module):
 
     def read(self, phrases: Sequence[Sequence[int]]) -> Told:
         """The ids of phrases, each read by itself."""
-        lengths = tuple(len(p) for p in phrases)
-        ids = torch.tensor([[i for p in phrases for i in p]], device=self.none.device)
+        ids, lengths = pack(phrases, self.none.device)
         return Told(self.told(self.text(ids, lengths=lengths)[0]), lengths)
 
     def forward(self, points: Tensor, told: Sequence[Told]) -> list[Found]:

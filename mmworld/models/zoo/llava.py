@@ -76,6 +76,13 @@ class Projected(Told):
         """Normalised pictures [B, C, H, W] to tokens of the language model [B, N, D]."""
         return self.projector(self.features(pixels))
 
+    def embed(self, ids: Tensor, shown: Any = None) -> Tensor:
+        return self.placed(ids, {} if shown is None else self._seen(shown))
+
+    def _seen(self, shown: Any) -> dict[int, list[Tensor]]:
+        """The tokens of what is shown, by the id in whose places they stand."""
+        raise NotImplementedError
+
     def placed(self, ids: Tensor, seen: Mapping[int, Sequence[Tensor]]) -> Tensor:
         """Ids [B, T], in the places of some of which tokens [N, D] are seen one after the other, to [B, T, D].
 
@@ -114,7 +121,8 @@ class Projected(Told):
 
 
 class LLaVA(Projected):
-    """A picture is so many tokens in the text of a language model.
+    """A picture is so many tokens in the text of a language model: pictures [P, C, H, W], normalised, are shown in the
+    places of `image_token_index`.
 
     Args:
         source: what config.json says.
@@ -135,22 +143,3 @@ class LLaVA(Projected):
         """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
         seen = self._seen(pictures(self, messages))
         return self.start(read(self, messages, TEMPLATE), seen)
-
-    def forward(
-        self,
-        ids: Tensor,
-        pixels: Tensor | None = None,
-        state: KVState | None = None,
-        lengths: tuple[int, ...] | None = None,
-    ) -> Tensor:
-        """Ids [B, T], and the pictures [P, C, H, W] that stand in their `image_token_index`, to the scores of the ids
-        that follow [B, T, V].
-
-        Args:
-            state: of the stream that the ids go on with; None is a fresh one.
-            lengths: of the texts packed in the row.
-
-        Raises:
-            ValueError: the pictures do not fill those places, or overfill them.
-        """
-        return self.language.logits(self.language.hidden(self.placed(ids, self._seen(pixels)), state, lengths))

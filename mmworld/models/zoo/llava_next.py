@@ -49,7 +49,8 @@ class LlavaNextVideoConfig(FilmConfig):
 
 
 class LLaVANext(Projected):
-    """A picture is the tokens of the whole of it and of its tiles, in the text of a language model.
+    """A picture is the tokens of the whole of it and of its tiles, in the text of a language model: `Seen` are shown,
+    in the places of their kind.
 
     Args:
         source: what config.json says.
@@ -99,7 +100,6 @@ class LLaVANext(Projected):
         return grid
 
     def _seen(self, shown: Sequence[Seen]) -> dict[int, list[Tensor]]:
-        """The tokens of what is shown, by the id that stands for its kind."""
         pictures = [x for x in shown if isinstance(x, Tiled)]
         if len(pictures) < len(shown):
             raise ValueError("this model sees pictures, and is shown a film")
@@ -115,26 +115,6 @@ class LLaVANext(Projected):
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
         return self.start(read(self, messages), self._seen(self.prepared(messages)))
-
-    def forward(
-        self,
-        ids: Tensor,
-        shown: Sequence[Seen] = (),
-        state: KVState | None = None,
-        lengths: tuple[int, ...] | None = None,
-    ) -> Tensor:
-        """Ids [B, T], in which tokens of what is shown stand in the places of its kind, to the scores of the ids that
-        follow [B, T, V].
-
-        Args:
-            state: of the stream that the ids go on with; None is a fresh one.
-            lengths: of the texts packed in the row.
-
-        Raises:
-            ValueError: what is shown does not fill its places, or overfills them.
-        """
-        x = self.placed(ids, self._seen(shown))
-        return self.language.logits(self.language.hidden(x, state, lengths))
 
     @property
     def keymap(self) -> KeyMap:

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmworld.config import config
-from mmworld.models.message import Takes
 from mmworld.models.zoo.conversation import processor
 from mmworld.models.zoo.llava_next import FilmConfig, Watching
+from mmworld.types import Takes
 from mmworld.vision.tiles import Canvases, Tiled
 
 SIDE = 384

@@ -14,12 +14,13 @@ from mmworld.errors import UsageError
 from mmworld.fusion.projection import put
 from mmworld.modalities.pointcloud.pointbert import PointBert, PointBertConfig
 from mmworld.modalities.pointcloud.sampling import farthest_points, some_of
-from mmworld.models.message import Message, Takes
+from mmworld.models.message import Message
 from mmworld.models.zoo import llava
 from mmworld.models.zoo.conversation import read, row, shown, spread
 from mmworld.nn.state import KVState
 from mmworld.text.decoder import Told
 from mmworld.text.llama import Llama
+from mmworld.types import Takes
 from mmworld.weights.keymap import KeyMap
 from mmworld.weights.sizes import Width
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,20 @@ def read(folder: Path) -> dict[str, Any]:
         ConfigError: a value is missing or of the wrong type.
     """
     found: dict[str, Any] = {}
+    for path, said in _said(folder):
+        for modality, name in _named(said):
+            if name in PROCESSORS and modality not in found:
+                found[modality] = PROCESSORS.get(name).read(said, str(path))
+    return found
+
+
+def _said(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """What the files say, as wholes and in parts."""
     for path in (folder / name for name in FILES):
         if path.is_file():
             data = read_json(path)
-            for said in (data, *(data[part] for part in PARTS if isinstance(data.get(part), dict))):
-                for modality, name in _named(said):
-                    if name in PROCESSORS and modality not in found:
-                        found[modality] = PROCESSORS.get(name).read(said, str(path))
-    return found
+            yield path, data
+            yield from ((path, data[part]) for part in PARTS if isinstance(data.get(part), dict))
 
 
 def _named(said: dict[str, Any]) -> list[tuple[str, str]]:
@@ -81,12 +87,8 @@ def gather(folders: Mapping[str, Path], into: Path) -> None:
     """
     whole: dict[str, Any] = {}
     for modality, folder in folders.items():
-        for path in (folder / name for name in FILES):
-            if path.is_file():
-                data = read_json(path)
-                for said in (data, *(data[part] for part in PARTS if isinstance(data.get(part), dict))):
-                    parts = [part for part in PARTS if f"{part}_type" in said]
-                    if any(named == modality for named, _ in _named(said)):
-                        whole |= dict.fromkeys(parts, said)
+        for _, said in _said(folder):
+            if any(named == modality for named, _ in _named(said)):
+                whole |= {part: said for part in PARTS if f"{part}_type" in said}
     if whole:
         write_atomic(into / "processor_config.json", json.dumps(whole, indent=1).encode())

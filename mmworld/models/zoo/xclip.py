@@ -18,7 +18,7 @@ from mmworld.nn.attention import Attention, CrossAttention, Pass
 from mmworld.nn.layer import Layer, TransformerConfig, make_norm
 from mmworld.nn.transformer import Transformer
 from mmworld.text.clip import ClipTextConfig, TextTower
-from mmworld.text.packing import pack
+from mmworld.text.packing import lasts, pack
 from mmworld.types import Takes
 from mmworld.vision.clip import ClipVisionConfig, names
 from mmworld.vision.patches import Patches
@@ -232,7 +232,7 @@ class XCLIP(Late):
 
     def _texts(self, texts: Sequence[Sequence[int]]) -> Tensor:
         row, lengths = pack(texts, self.scale.device)
-        return self.text_project(self.text(row, lengths)[0, torch.tensor(lengths).cumsum(0) - 1])
+        return self.text_project(self.text(row, lengths)[0, lasts(lengths)])
 
     @property
     def keymap(self) -> KeyMap:

@@ -16,7 +16,7 @@ from mmworld.generate.beam import Beam
 from mmworld.generate.decode import decode
 from mmworld.generate.samplers import GREEDY
 from mmworld.generate.stop import Stop
-from mmworld.models.message import RATE, Message, Takes
+from mmworld.models.message import RATE, Message
 from mmworld.models.zoo.conversation import begun, heard, like, processor, row, vocabulary
 from mmworld.models.zoo.speecht5.parts import Encoder, SpeechT5Config, Waves, decoder, decoder_names
 from mmworld.models.zoo.speecht5.stretches import cut
@@ -24,7 +24,7 @@ from mmworld.models.zoo.whisper.decoding import DECODING, Decoding
 from mmworld.models.zoo.whisper.longform import Quiet
 from mmworld.nn.position import sinusoids
 from mmworld.nn.state import KVState
-from mmworld.types import Caption
+from mmworld.types import Caption, Takes
 from mmworld.weights.keymap import KeyMap
 
 SECONDS = 30.0

@@ -15,6 +15,7 @@ from mmworld.config import pick
 from mmworld.models.zoo.speecht5.parts import Encoder, Letters, SpeechT5Config, Waves, decoder, decoder_names, turns
 from mmworld.nn.state import KVState
 from mmworld.weights.keymap import KeyMap, Place
+from mmworld.weights.names import batch_norm
 
 STOP = 0.5
 """Probability from which on a frame is the last one."""
@@ -156,8 +157,7 @@ class Speaker(nn.Module):
             "postnet.frames.*": f"{postnet}.feat_out.*",
             "postnet.ends.*": f"{postnet}.prob_out.*",
             "postnet.convs.{i}.weight": f"{postnet}.layers.{{i}}.conv.weight",
+            **batch_norm("postnet.norms.{i}", f"{postnet}.layers.{{i}}.batch_norm"),
         }
-        for part in ("*", "running_mean", "running_var", "num_batches_tracked"):
-            table[f"postnet.norms.{{i}}.{part}"] = f"{postnet}.layers.{{i}}.batch_norm.{part}"
         own = KeyMap(table, unused=(f"{prenet}.encode_positions.pe",))
         return own | decoder_names(self.config.hidden_size) | self.encoder.keymap.within("encoder.", "")
