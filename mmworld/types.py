@@ -50,6 +50,26 @@ class Chunk:
         return f"Chunk({self.modality} {_shape(self.data)} [{self.start:.3f}, {self.end:.3f}){last})"
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of one stream in which nothing came. It is never closed up: what follows keeps its time.
+
+    Attributes:
+        start, end: seconds on the source's clock, [start, end).
+        reason: a stable word: "outage", "late", "slow", "jump".
+        source: what it was to come from.
+    """
+
+    start: float
+    end: float
+    modality: str
+    reason: str
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        _check_times(self.start, self.end)
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Tokens:
     """What a modality makes of a chunk: zero or more whole blocks of tokens.

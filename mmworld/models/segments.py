@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from mmworld.models.session import Block, Session
 from mmworld.nn.state import KVState
 from mmworld.stream.policy import TICK, Judge
-from mmworld.types import Chunk
+from mmworld.types import Chunk, Gap
 
 HELD = 64
 """Blocks that may wait for the backbone, which reads many as fast as one; the end of a segment waits for none."""
@@ -44,6 +44,11 @@ class Segments:
         """The segments that the next chunk ends."""
         self._session.feed(chunk)
         self._last[chunk.modality] = chunk
+        yield from self._advance()
+
+    def skip(self, gap: Gap) -> Iterator[Segment]:
+        """The segments that a gap ends, which is a part of the time of the segment in which it lies."""
+        self._session.skip(gap)
         yield from self._advance()
 
     def finish(self) -> Iterator[Segment]:

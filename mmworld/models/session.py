@@ -24,7 +24,7 @@ from mmworld.models import snapshot
 from mmworld.models.layout import tick
 from mmworld.models.world import World
 from mmworld.nn.state import KVState
-from mmworld.types import Chunk, Tokens
+from mmworld.types import Chunk, Gap, Tokens
 from mmworld.weights.checkpoint import load_safetensors, read_header, save_tensors
 
 MAX_WAITING = 4096
@@ -57,6 +57,7 @@ class Stream:
         clock: end of its last chunk.
         heard: end of its last chunk that was not empty.
         done: no block that ends by then is still to come.
+        empty: no rows, of the shape of its last chunk's; None where the encoder holds nothing back.
         open: whether chunks may still come.
     """
 
@@ -66,6 +67,7 @@ class Stream:
     heard: float = -math.inf
     done: float = -math.inf
     open: bool = True
+    empty: Tensor | None = None
 
     def fork(self) -> Stream:
         state = self.state.fork() if hasattr(self.state, "fork") else copy.deepcopy(self.state)
@@ -148,6 +150,7 @@ class Session:
         stream.start = chunk.start if stream.start is None else stream.start
         stream.clock, stream.open = max(stream.clock, chunk.end), not chunk.last
         stream.heard = stream.clock if len(chunk.data) else stream.heard
+        stream.empty = chunk.data[:0].clone() if stream.open else None  # not a view of the whole chunk
         for block in split(chunk.modality, tokens):
             self._push(block)
             stream.done = block.end
@@ -156,6 +159,24 @@ class Session:
             slow = min((n for n, s in self.streams.items() if s.open), key=lambda n: self.streams[n].done)
             message = f"{len(self._waiting)} blocks wait for the stream {slow!r}"
             raise LimitError("waiting", message, hint="append chunks of all streams in the order of their ends")
+
+    @torch.no_grad()
+    def skip(self, gap: Gap) -> None:
+        """Nothing comes until a gap's end: what the encoder holds back comes out, and what follows is a fresh stream
+        to it, so that no sound is heard across the gap. Blocks that are due wait as after `feed`.
+
+        Raises:
+            UsageError: its modality was not announced, has ended, or the gap starts before the last chunk's end.
+        """
+        stream = self._stream(gap)
+        adapter = _adapter(self.world, gap.modality)
+        if stream.empty is not None and stream.heard > -math.inf:
+            rest = Chunk(stream.empty, stream.heard, stream.heard, gap.modality, last=True)
+            for block in split(gap.modality, adapter.encode(rest, stream.state)):
+                self._push(block)
+        stream.state, stream.empty = adapter.init_state(), None
+        stream.start = gap.start if stream.start is None else stream.start
+        stream.clock = stream.heard = stream.done = max(stream.clock, gap.end)
 
     def close(self, name: str) -> None:
         """The stream `name` ends, without a last chunk."""
@@ -250,7 +271,7 @@ class Session:
         heappush(self._waiting, (tick(block.end), block.modality, self._arrived, block))
         self._arrived += 1
 
-    def _stream(self, chunk: Chunk) -> Stream:
+    def _stream(self, chunk: Chunk | Gap) -> Stream:
         stream = self.streams.get(chunk.modality)
         if stream is None:
             raise UsageError(f"{chunk!r}: this session has {', '.join(self.streams)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from mmworld.generate.samplers import Sample
 from mmworld.generate.stop import Stop
 from mmworld.models.session import MAX_WAITING, Session
 from mmworld.models.world import Item
-from mmworld.types import Chunk
+from mmworld.types import Chunk, Gap
 from mmworld.weights.checkpoint import load_safetensors, save_tensors
 
 WORLD = toy_world(seed=5)
@@ -102,6 +103,38 @@ def test_saved_and_loaded_it_goes_on(
     for chunk in mixed[at:]:
         loaded.append(chunk)
     assert context_error(loaded, whole) < 1e-5
+
+
+@torch.no_grad()
+@given(arrivals(), st.lists(st.floats(0.01, 2), max_size=3), st.data())
+def test_a_gap_parts_two_streams(
+    streams: tuple[list[Chunk], list[Chunk]], gaps: list[float], data: st.DataObject
+) -> None:
+    """With gaps at any places the context is the packed pass over what lies between them, each a stream of its own."""
+    _, mixed = streams
+    names = list(dict.fromkeys(c.modality for c in mixed))
+    session, apart, shift = Session(WORLD, modalities=names), [], dict.fromkeys(names, 0.0)
+    places = {data.draw(st.integers(0, len(mixed))): gap for gap in gaps}
+    parts: dict[str, list[Chunk]] = {}
+    for i, chunk in enumerate(mixed):
+        name = chunk.modality
+        if (gap := places.get(i)) and session.streams[name].open:
+            at = max(session.streams[name].heard, 0.0)
+            session.skip(Gap(at, at + gap, name, "outage"))
+            session.enter(session.due())
+            apart.append(
+                joined(parts.pop(name)) if name in parts else replace(chunk, data=chunk.data[:0], start=at, end=at)
+            )
+            shift[name] = max(shift[name], at + gap - chunk.start)
+        moved = replace(chunk, start=chunk.start + shift[name], end=chunk.end + shift[name])
+        parts.setdefault(name, []).append(moved)
+        session.append(moved)
+    apart += [joined(held) for held in parts.values()]
+    assert context_error(session, apart) < 1e-5
+
+
+def joined(chunks: list[Chunk]) -> Chunk:
+    return replace(chunks[-1], data=torch.cat([c.data for c in chunks]), start=chunks[0].start, last=True)
 
 
 def test_a_checkpoint_is_no_session(tmp_path: Path) -> None:
