@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mmworld.errors import MediaError, MMWorldError, UsageError
 from mmworld.generate.beam import Beam
-from mmworld.generate.decode import after, answer, generate_many
+from mmworld.generate.decode import Generation, after, answer, generate_many
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
@@ -133,23 +133,36 @@ class Captioner:
                 yield from self._to_its_fault(found, start, tap)
         yield from self._side_by_side(ready, tap)
 
-    def _stream(self, opened: Opened, start: float, tap: Tap | None) -> Iterator[Caption]:
+    def begin(self, modalities: Sequence[str], start: float = 0.0) -> Segments:
+        """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
         window = WINDOW if self.policy.longest > BOUNDED else None
-        session = Session(self.world, modalities=opened.modalities, window=window)
-        segments = Segments(session, self.policy.start(start))
-        most = 1 if opened.live else max(1, min(BATCH, int(AHEAD / self.policy.longest)))
-        with closing(prefetch(self._paced(opened))) as chunks:
-            for some in batched(_cut(chunks, segments, tap), most):
-                yield from self._say(some, opened.name)
+        return Segments(Session(self.world, modalities=modalities, window=window), self.policy.start(start))
 
-    def _say(self, segments: Sequence[Segment], source: str) -> Iterator[Caption]:
+    def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Segments:
+        """What goes on with the stream whose `Segments.leaves` these are."""
+        return Segments.restored(self.world, self.policy.start(start), values)
+
+    def answer(self, segment: Segment, question: str) -> Generation:
+        """What the model says of a segment, asked."""
+        return answer(self.world, [segment.context], question, self.sampler, self.stop)[0]
+
+    def _stream(self, opened: Opened, start: float, tap: Tap | None) -> Iterator[Caption]:
+        segments = self.begin(opened.modalities, start)
+        most = 1 if opened.live else max(1, min(BATCH, int(AHEAD / self.policy.longest)))
+        with closing(prefetch(self.paced(opened))) as chunks:
+            for some in batched(_cut(chunks, segments, tap), most):
+                yield from self.say(some, opened.name)
+
+    def say(self, segments: Sequence[Segment], source: str) -> Iterator[Caption]:
+        """The captions of segments, side by side."""
         contexts = [s.context for s in segments]
         made = answer(self.world, contexts, self.prompt, self.sampler, self.stop)
         for segment, text in zip(segments, made, strict=True):
             if text.text:
                 yield Caption(after(self.prompt, text.text), segment.start, segment.end, text.score, source)
 
-    def _paced(self, opened: Opened) -> Iterator[Chunk]:
+    def paced(self, opened: Opened) -> Iterator[Chunk]:
+        """The chunks of a source, those of a file in long ones."""
         seconds = min(JOINED, self.policy.longest)
         return opened.chunks if opened.live else join(opened.chunks, seconds, self._joinable(opened))
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from mmworld.models.session import Block, Session
+from mmworld.models import snapshot
+from mmworld.models.session import NO_BLOCK, Block, Session
+from mmworld.models.world import World
 from mmworld.nn.state import KVState
 from mmworld.stream.policy import TICK, Judge
 from mmworld.types import Chunk, Gap
@@ -17,11 +20,28 @@ HELD = 64
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """What the backbone has read of [start, end) seconds, and of nothing before."""
+    """[start, end) seconds, and what the backbone has read by their end."""
 
     start: float
     end: float
     context: KVState
+
+
+@dataclass
+class Progress:
+    """Where the cutting stands.
+
+    Attributes:
+        start: of the segment.
+        seen: end of the last block in it.
+        filled: there is something in it.
+        spoken: there was a segment before.
+    """
+
+    start: float = -math.inf
+    seen: float = -math.inf
+    filled: bool = False
+    spoken: bool = False
 
 
 class Segments:
@@ -30,42 +50,59 @@ class Segments:
     Args:
         session: fresh.
         judge: says when a segment ends.
+        rolling: a segment's context is all that the session's window holds, not what came in the segment alone.
     """
 
-    def __init__(self, session: Session, judge: Judge) -> None:
-        self._session, self._judge = session, judge
-        self._start = -math.inf  # of the segment
-        self._seen = -math.inf  # end of the last block in it
-        self._filled = self._spoken = False
+    def __init__(self, session: Session, judge: Judge, *, rolling: bool = False) -> None:
+        self.session, self._judge, self._rolling = session, judge, rolling
+        self._at = Progress()
         self._held: list[Block] = []
-        self._last: dict[str, Chunk] = {}
 
-    def take(self, chunk: Chunk) -> Iterator[Segment]:
-        """The segments that the next chunk ends."""
-        self._session.feed(chunk)
-        self._last[chunk.modality] = chunk
+    def take(self, item: Chunk | Gap) -> Iterator[Segment]:
+        """The segments that the next chunk ends, or the next gap, which is a part of the time in which it lies."""
+        if isinstance(item, Gap):
+            self.session.skip(item)
+        else:
+            self.session.feed(item)
         yield from self._advance()
 
-    def skip(self, gap: Gap) -> Iterator[Segment]:
-        """The segments that a gap ends, which is a part of the time of the segment in which it lies."""
-        self._session.skip(gap)
-        yield from self._advance()
+    def close(self, name: str) -> Iterator[Segment]:
+        """The segments that end as the stream `name` does."""
+        if self.session.streams[name].open:
+            self.session.close(name)
+            yield from self._advance()
 
     def finish(self) -> Iterator[Segment]:
         """The segment of the rest; streams that have not been marked as ended end here."""
-        for name, stream in self._session.streams.items():
-            if stream.open and name in self._last:
-                last = self._last[name]
-                yield from self.take(replace(last, data=last.data[:0], start=last.end, last=True))
-            elif stream.open:
-                self._session.close(name)
-                yield from self._advance()
+        for name in self.session.streams:
+            yield from self.close(name)
+
+    def now(self) -> Segment:
+        """What has been perceived of the segment so far; listening goes on undisturbed."""
+        fork = self.session.fork()
+        fork.enter(self._held)
+        return Segment(self._at.start, max(self._at.start, fork.clock), fork.context)
+
+    def leaves(self) -> dict[str, Any]:
+        """All that is remembered, by name."""
+        own = snapshot.leaves(self._at, "at") | snapshot.leaves(self._judge, "judge") | {"held": len(self._held)}
+        for i, block in enumerate(self._held):
+            own |= snapshot.leaves(block, f"held.{i}")
+        return own | self.session.leaves()
+
+    @classmethod
+    def restored(cls, world: World, judge: Judge, values: Mapping[str, Any], *, rolling: bool = False) -> Segments:
+        """Those whose `leaves` these are, to go on; `judge` is a fresh one of the same policy."""
+        self = cls(Session.restored(world, values), snapshot.restore(judge, values, "judge"), rolling=rolling)
+        self._at = snapshot.restore(self._at, values, "at")
+        self._held = [snapshot.restore(NO_BLOCK, values, f"held.{i}") for i in range(values["held"])]
+        return self
 
     def _advance(self) -> Iterator[Segment]:
-        session = self._session
+        session = self.session
         if session.done == -math.inf:
             return
-        if self._start == -math.inf:
+        if self._at.start == -math.inf:
             self._begin(session.begin)
         while True:
             due = self._judge.due
@@ -78,10 +115,10 @@ class Segments:
                 yield from self._enter(session.due())  # a last block may end later than its stream
                 yield from self._rest(session.clock if session.clock < due - TICK else due)
                 return
-            if self._filled:
+            if self._at.filled:
                 yield from self._speak(due)
             elif (block := session.next) is not None:
-                self._start = self._judge.restart(block.start, block.end)
+                self._at.start = self._judge.restart(block.start, block.end)
             else:
                 return
 
@@ -89,34 +126,35 @@ class Segments:
         ready: list[Block] = []
         for block in blocks:
             changed = self._judge.changed(block.modality, block.tokens.x, block.end)
-            if changed and (ready or self._filled):
+            if changed and (ready or self._at.filled):
                 self._put(ready)
-                yield from self._speak(min(self._seen, self._session.clock))
+                yield from self._speak(min(self._at.seen, self.session.clock))
                 ready = []
             ready.append(block)
-            self._seen = block.end
+            self._at.seen = block.end
         self._put(ready)
 
     def _put(self, blocks: Sequence[Block], most: int = HELD) -> None:
-        self._filled = self._filled or bool(blocks)
+        self._at.filled = self._at.filled or bool(blocks)
         self._held += blocks
         if len(self._held) > most:
-            self._session.enter(self._held)
+            self.session.enter(self._held)
             self._held = []
 
     def _rest(self, now: float) -> Iterator[Segment]:
-        if self._filled and (not self._spoken or now - self._start >= self._judge.least):
-            yield from self._speak(max(now, self._start))
-        self._filled = False
+        if self._at.filled and (not self._at.spoken or now - self._at.start >= self._judge.least):
+            yield from self._speak(max(now, self._at.start))
+        self._at.filled = False
 
     def _speak(self, now: float) -> Iterator[Segment]:
         """End the segment at `now`."""
         self._put([], most=0)
-        yield Segment(self._start, now, self._session.context)
-        self._session.clear(now)
-        self._filled, self._spoken = False, True
+        yield Segment(self._at.start, now, self.session.context.fork())
+        if not self._rolling:
+            self.session.clear(now)
+        self._at.filled, self._at.spoken = False, True
         self._begin(now)
 
     def _begin(self, now: float) -> None:
-        self._start = now
+        self._at.start = now
         self._judge.restart(now, now + 2 * TICK)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mmworld.attention import CAUSAL, Mask
-from mmworld.errors import CheckpointError, ConfigError, LimitError, UsageError
+from mmworld.errors import ConfigError, LimitError, UsageError
 from mmworld.generate.beam import Beam
 from mmworld.generate.decode import Generation, answer, ask, stream
 from mmworld.generate.samplers import GREEDY, Sampler
@@ -25,7 +24,6 @@ from mmworld.models.layout import tick
 from mmworld.models.world import World
 from mmworld.nn.state import KVState
 from mmworld.types import Chunk, Gap, Tokens
-from mmworld.weights.checkpoint import load_safetensors, read_header, save_tensors
 
 MAX_WAITING = 4096
 """Blocks that may wait for a stream that lags behind."""
@@ -45,6 +43,10 @@ class Block:
     @property
     def end(self) -> float:
         return float(self.tokens.end[0])
+
+
+NO_BLOCK = Block("", Tokens(torch.zeros(0, 0), torch.zeros(0), torch.zeros(0), ()))
+"""What a saved one is restored into."""
 
 
 @dataclass
@@ -169,17 +171,15 @@ class Session:
             UsageError: its modality was not announced, has ended, or the gap starts before the last chunk's end.
         """
         stream = self._stream(gap)
-        adapter = _adapter(self.world, gap.modality)
-        if stream.empty is not None and stream.heard > -math.inf:
-            rest = Chunk(stream.empty, stream.heard, stream.heard, gap.modality, last=True)
-            for block in split(gap.modality, adapter.encode(rest, stream.state)):
-                self._push(block)
-        stream.state, stream.empty = adapter.init_state(), None
+        self._flush(gap.modality)
+        stream.state = _adapter(self.world, gap.modality).init_state()
         stream.start = gap.start if stream.start is None else stream.start
         stream.clock = stream.heard = stream.done = max(stream.clock, gap.end)
 
+    @torch.no_grad()
     def close(self, name: str) -> None:
         """The stream `name` ends, without a last chunk."""
+        self._flush(name)
         self.streams[name].open = False
 
     def due(self, until: float = math.inf) -> list[Block]:
@@ -230,15 +230,7 @@ class Session:
 
     def save(self, path: Path | str) -> None:
         """Write all that the session remembers, not the model, as safetensors. Raises ResourceError as a save does."""
-        values = dict(snapshot.leaves(self.context, "context"))
-        for name, heard in self.streams.items():
-            values |= dict(snapshot.leaves(heard, f"streams.{name}"))
-        for i, (*_, block) in enumerate(sorted(self._waiting, key=lambda w: w[:3])):
-            values |= dict(snapshot.leaves(block, f"waiting.{i}"))
-        tensors = {n: x for n, x in values.items() if isinstance(x, Tensor)}
-        plain = {n: x for n, x in values.items() if n not in tensors}
-        about = {"modalities": list(self.streams), "origin": self.origin, "waiting": len(self._waiting), **plain}
-        save_tensors(tensors, path, {"session": json.dumps(about)})
+        snapshot.write(path, "session", self.leaves())
 
     @classmethod
     def load(cls, world: World, path: Path | str) -> Session:
@@ -248,24 +240,38 @@ class Session:
             CheckpointError: the file is damaged or not a session's.
             ConfigError: the model lacks one of its modalities.
         """
-        about = read_header(path).get("__metadata__", {}).get("session")
-        if about is None:
-            raise CheckpointError(f"{path}: holds no session")
-        try:
-            return cls._restored(world, json.loads(about) | load_safetensors(path))
-        except (KeyError, TypeError, ValueError) as e:
-            raise CheckpointError(f"{path}: not a whole session: {e}") from None
+        return snapshot.read(path, "session", lambda values: cls.restored(world, values))
+
+    def leaves(self) -> dict[str, Any]:
+        """All that it remembers, by name: tensors and plain values."""
+        values = {"modalities": list(self.streams), "origin": self.origin, "waiting": len(self._waiting)}
+        values |= snapshot.leaves(self.context, "context")
+        for name, heard in self.streams.items():
+            values |= snapshot.leaves(heard, f"streams.{name}")
+        for i, (*_, block) in enumerate(sorted(self._waiting, key=lambda w: w[:3])):
+            values |= snapshot.leaves(block, f"waiting.{i}")
+        return values
 
     @classmethod
-    def _restored(cls, world: World, values: dict[str, Any]) -> Session:
+    def restored(cls, world: World, values: Mapping[str, Any]) -> Session:
+        """The session whose `leaves` these are."""
         session = cls(world, modalities=values["modalities"])
         session.origin = values["origin"]
         session.context = snapshot.restore(session.context, values, "context")
         session.streams = {n: snapshot.restore(s, values, f"streams.{n}") for n, s in session.streams.items()}
-        empty = torch.zeros(0)
         for i in range(values["waiting"]):
-            session._push(snapshot.restore(Block("", Tokens(empty, empty, empty, ())), values, f"waiting.{i}"))
+            session._push(snapshot.restore(NO_BLOCK, values, f"waiting.{i}"))
         return session
+
+    def _flush(self, name: str) -> None:
+        """Have out what the encoder of the stream `name` holds back."""
+        stream = self.streams[name]
+        if stream.empty is None:
+            return
+        rest = Chunk(stream.empty, stream.clock, stream.clock, name, last=True)
+        for block in split(name, _adapter(self.world, name).encode(rest, stream.state)):
+            self._push(block)
+        stream.empty = None
 
     def _push(self, block: Block) -> None:
         heappush(self._waiting, (tick(block.end), block.modality, self._arrived, block))

@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
 
 from mmworld.errors import CheckpointError
+from mmworld.weights.checkpoint import load_safetensors, read_header, save_tensors
+
+T = TypeVar("T")
 
 
-def leaves(state: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """(name, value) of every tensor and plain value in `state`.
+def write(path: Path | str, kind: str, values: Mapping[str, Any]) -> None:
+    """Write leaves, tensors and plain values, as safetensors; `kind` says what they are of. Raises ResourceError."""
+    tensors = {n: x.contiguous() for n, x in values.items() if isinstance(x, Tensor)}
+    save_tensors(tensors, path, {kind: json.dumps({n: x for n, x in values.items() if n not in tensors})})
 
-    A dataclass is its fields, an object with `tensors()` is what that gives; all else is a leaf.
+
+def read(path: Path | str, kind: str, make: Callable[[Mapping[str, Any]], T]) -> T:
+    """What `make` makes of the leaves that `write` wrote.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds something else.
+    """
+    about = read_header(path).get("__metadata__", {}).get(kind)
+    if about is None:
+        raise CheckpointError(f"{path}: holds no {kind}")
+    try:
+        return make(json.loads(about) | load_safetensors(path))
+    except (KeyError, TypeError, ValueError) as e:
+        raise CheckpointError(f"{path}: not a whole {kind}: {e}") from None
+
+
+def leaves(state: Any, path: str) -> dict[str, Any]:
+    """Every tensor and plain value in `state`, by name.
+
+    A dataclass is its fields, a dict its items, an object with `tensors()` what that gives; all else is a leaf.
     """
     if hasattr(state, "tensors"):
-        yield from ((f"{path}.{name}", x) for name, x in state.tensors().items())
-    elif is_dataclass(state):
-        for f in fields(state):
-            yield from leaves(getattr(state, f.name), f"{path}.{f.name}")
+        return {f"{path}.{name}": x for name, x in state.tensors().items()}
+    if is_dataclass(state):
+        parts = {f.name: getattr(state, f.name) for f in fields(state)}
+    elif isinstance(state, dict):
+        parts = state
     else:
-        yield path, state
+        return {path: state}
+    return {n: x for name, part in parts.items() for n, x in leaves(part, f"{path}.{name}").items()}
 
 
 def restore(like: Any, values: Mapping[str, Any], path: str) -> Any:
@@ -30,11 +60,16 @@ def restore(like: Any, values: Mapping[str, Any], path: str) -> Any:
         CheckpointError: a leaf is missing.
     """
     if hasattr(like, "tensors"):
-        prefix = f"{path}."
-        return type(like).from_tensors({n.removeprefix(prefix): x for n, x in values.items() if n.startswith(prefix)})
+        return type(like).from_tensors(_within(values, path))
     if is_dataclass(like) and not isinstance(like, type):
-        own = {f.name: restore(getattr(like, f.name), values, f"{path}.{f.name}") for f in fields(like)}
-        return replace(like, **own)
+        own = {f.name: restore(getattr(like, f.name), values, f"{path}.{f.name}") for f in fields(like) if f.init}
+        made = replace(like, **own)
+        for f in fields(like):
+            if not f.init and not like.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+                setattr(made, f.name, restore(getattr(like, f.name), values, f"{path}.{f.name}"))
+        return made
+    if isinstance(like, dict):
+        return _within(values, path)
     if path not in values:
         raise CheckpointError(f"a saved state without {path}")
     value = values[path]
@@ -46,3 +81,7 @@ def nbytes(state: Any) -> int:
     if hasattr(state, "nbytes"):
         return int(state.nbytes)
     return sum(nbytes(getattr(state, f.name)) for f in fields(state)) if is_dataclass(state) else 0
+
+
+def _within(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    return {n.removeprefix(f"{path}."): x for n, x in values.items() if n.startswith(f"{path}.")}

@@ -27,7 +27,7 @@ WORLD = toy_world(seed=5)
 class Talker(Captioner):
     """Always has something to say: the sizes of the blocks it has seen."""
 
-    def _say(self, segments: Sequence[Segment], source: str) -> Iterator[Caption]:
+    def say(self, segments: Sequence[Segment], source: str) -> Iterator[Caption]:
         for s in segments:
             yield Caption(str(s.context.blocks), s.start, s.end, 0.0, source)
 

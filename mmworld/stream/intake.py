@@ -1,0 +1,248 @@
+"""Sources read in threads of their own, given one after the other in the order of their times: bounded, and counted."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from mmworld.types import Chunk, Gap
+
+Item = Chunk | Gap
+
+
+@dataclass(frozen=True)
+class End:
+    """A source has given all it had, or ended in a fault."""
+
+    error: BaseException | None = None
+
+
+Pressure = Literal["block", "drop"]
+"""What is done where the model is slower than a live source: "block" has it wait; "drop" leaves out the oldest pictures
+and clouds that wait, never sound, and marks the gap. What is read as fast as it can be always waits."""
+
+MOST, MOST_BYTES = 256, 256 << 20
+"""Items of one source that may wait, and their bytes."""
+POLL, PATIENCE = 0.2, 1.0
+"""Seconds after which who waits looks whether it is still wanted, and for which a reader's end is waited for."""
+FRAMES = ("video", "image", "points")
+"""What may be left out: what comes next shows the same world."""
+SAME = 1e-6
+"""Seconds within which two times are one."""
+
+
+@dataclass(eq=False)
+class Lane:
+    """What one source has given and the model has not taken.
+
+    Attributes:
+        live: it comes at its own pace, and may stall.
+        clocks: of each modality, the end of what was taken.
+        since: of each, where it was left at the last save.
+        stamps: when each of the items came, on the machine's monotonic clock.
+        arrived, taken: when the last came, and when the one that was taken last had come.
+        ended: no more comes; `error` says why, if it is a fault, and `told` whether the model knows.
+        counts: of what was left out, by reason.
+    """
+
+    name: str
+    live: bool
+    clocks: dict[str, float]
+    since: dict[str, float]
+    items: deque[Item] = field(default_factory=deque)
+    stamps: deque[float] = field(default_factory=deque)
+    nbytes: int = 0
+    arrived: float = field(default_factory=time.monotonic)
+    taken: float = 0.0
+    ended: bool = False
+    error: BaseException | None = None
+    told: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def full(self) -> bool:
+        return len(self.items) >= MOST or self.nbytes >= MOST_BYTES
+
+    def add(self, item: Item) -> None:
+        self.items.append(item)
+        self.nbytes += size(item)
+        self.arrived = time.monotonic()
+        self.stamps.append(self.arrived)
+
+    def take(self) -> Item:
+        item = self.items.popleft()
+        self.taken = self.stamps.popleft()
+        self.nbytes -= size(item)
+        self.clocks[item.modality] = max(self.clocks.get(item.modality, -math.inf), item.end)
+        return item
+
+    def drop(self) -> bool:
+        """Leave out the oldest picture or cloud, a gap in its place; False if there is none."""
+        for i, item in enumerate(self.items):
+            if isinstance(item, Chunk) and item.modality in FRAMES and len(item.data) and not item.last:
+                self.nbytes -= size(item)
+                self.counts["slow"] += len(item.data)
+                self._mark(i, item)
+                return True
+        return False
+
+    def _mark(self, at: int, gone: Chunk) -> None:
+        """Put a gap in the place of what is gone, or have the gap right before it go on."""
+        before = next((i for i in range(at - 1, -1, -1) if self.items[i].modality == gone.modality), None)
+        gap = None if before is None else self.items[before]
+        if before is not None and isinstance(gap, Gap) and gap.reason == "slow":
+            self.items[before] = replace(gap, end=gone.end)
+            del self.items[at], self.stamps[at]
+        else:
+            self.items[at] = Gap(gone.start, gone.end, gone.modality, "slow", self.name)
+
+
+class Intake:
+    """Iterates over (lane, item): of the heads of all lanes the one that ends first, once none can come before it.
+    Each lane's last item is an `End`. What is posted comes as (None, message).
+
+    What is read as fast as it can be is waited for. A live source that lies further behind the others than `patience`
+    is not: its gap is marked, and what comes of it too late is left out and counted.
+
+    Args:
+        sources: of each its name, the modalities it gives, its items, and whether it is live.
+        pressure: where the model is slower than they are.
+        patience: seconds on the streams' clock.
+        since: of each source, where each modality's stream was left; what lies before it is left out.
+        trim: what of a chunk lies after a time; None if nothing does.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[str, Sequence[str], Iterable[Item], bool]],
+        *,
+        pressure: Pressure = "block",
+        patience: float = 2.0,
+        since: Sequence[dict[str, float]] | None = None,
+        trim: Callable[[Chunk, float], Chunk | None] | None = None,
+    ) -> None:
+        self.pressure, self.patience, self._trim = pressure, patience, trim or _whole
+        begun: Sequence[dict[str, float]] = since or [{} for _ in sources]
+        self.lanes = [
+            Lane(name, live, {m: left.get(m, 0.0 if live else -math.inf) for m in modalities}, left)
+            for (name, modalities, _, live), left in zip(sources, begun, strict=True)
+        ]
+        self._posted: deque[Any] = deque()
+        self._changed = threading.Condition()
+        self._open = True
+        self._threads = [
+            threading.Thread(target=self._read, args=(lane, iter(items)), daemon=True, name=f"read {lane.name}")
+            for lane, (_, _, items, _) in zip(self.lanes, sources, strict=True)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def post(self, message: Any) -> None:
+        """Have the iterator give (None, message) next, before anything that waits. From any thread."""
+        with self._changed:
+            self._posted.append(message)
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[tuple[Lane | None, Any]]:
+        while True:
+            with self._changed:
+                while (found := self._next()) is None:
+                    if not self._open or all(lane.told for lane in self.lanes):
+                        return
+                    self._changed.wait(POLL)
+                self._changed.notify_all()
+            yield found
+
+    def posted(self) -> Iterator[Any]:
+        """What is posted once the sources have ended, until this is closed."""
+        while self._open:
+            with self._changed:
+                message = self._posted.popleft() if self._posted else self._changed.wait(POLL) and None
+            if message is not None:
+                yield message
+
+    def close(self) -> None:
+        """End the readers; one that hangs in a device is left behind."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def _next(self) -> tuple[Lane | None, Any] | None:
+        if self._posted:
+            return None, self._posted.popleft()
+        for lane in self.lanes:
+            if lane.ended and not lane.items and not lane.told:
+                lane.told = True
+                return lane, End(lane.error)
+        while heads := [lane for lane in self.lanes if lane.items]:
+            first = min(heads, key=lambda lane: lane.items[0].end)
+            if (late := self._awaited(first.items[0].end)) is not None:
+                return late if late[1] is not None else None
+            if (item := self._fresh(first)) is not None:
+                return first, item
+        return None
+
+    def _awaited(self, end: float) -> tuple[Lane, Gap | None] | None:
+        """The lane that may still give what ends before `end`, with the gap of one that is not waited for."""
+        newest = max((lane.items[-1].end for lane in self.lanes if lane.live and lane.items), default=-math.inf)
+        for lane in self.lanes:
+            behind = [m for m, clock in lane.clocks.items() if clock < end - SAME]
+            if lane.items or lane.ended or not behind:
+                continue
+            until = min(newest - self.patience, end)
+            if lane.live and (gone := [m for m in behind if lane.clocks[m] < until - SAME]):
+                gap = Gap(lane.clocks[gone[0]], until, gone[0], "late", lane.name)
+                lane.clocks[gone[0]] = until
+                return lane, gap
+            return lane, None
+        return None
+
+    def _fresh(self, lane: Lane) -> Item | None:
+        """The head of a lane, or what of it is not too late."""
+        clock = lane.clocks.get(lane.items[0].modality, -math.inf)
+        item = lane.take()
+        if item.start >= clock - SAME or not isinstance(item, Chunk):
+            return item
+        kept = None if clock == math.inf else self._trim(item, clock)
+        if kept is None and item.end > lane.since.get(item.modality, -math.inf):
+            lane.counts["late"] += len(item.data)
+        return kept
+
+    def _read(self, lane: Lane, items: Iterator[Item]) -> None:
+        try:
+            for item in items:
+                if not self._put(lane, item):
+                    break
+        except BaseException as e:
+            lane.error = e
+        finally:
+            if isinstance(items, Generator):
+                items.close()
+            with self._changed:
+                lane.ended = True
+                self._changed.notify_all()
+
+    def _put(self, lane: Lane, item: Item) -> bool:
+        with self._changed:
+            while self._open and lane.full:
+                if self.pressure == "block" or not lane.live or not lane.drop():
+                    self._changed.wait(POLL)
+            lane.add(item)
+            self._changed.notify_all()
+            return self._open
+
+
+def size(item: Item) -> int:
+    """Bytes of an item."""
+    return item.data.nbytes if isinstance(item, Chunk) else 0
+
+
+def _whole(chunk: Chunk, clock: float) -> Chunk | None:
+    return None

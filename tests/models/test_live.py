@@ -1,0 +1,208 @@
+"""Live: what is said is what is said offline, whatever comes when; asked, saved, resumed, slowed down or cut off."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_captioner import WORLD, captioner, lengths, policies, same, wholes
+from toy import cut, stream
+
+from mmworld.errors import CheckpointError, MediaError, UsageError
+from mmworld.models.captioner import Captioner, Failure
+from mmworld.models.live import Answer, Live
+from mmworld.models.opening import Opened
+from mmworld.models.segments import Segment, Segments
+from mmworld.models.session import Session
+from mmworld.stream.ops import merge
+from mmworld.stream.policy import Every, Policy
+from mmworld.types import Caption, Chunk, Gap
+
+
+def opened(*chunks: Chunk, live: bool = False, name: str = "toy") -> Opened:
+    return Opened(name, tuple({c.modality: None for c in chunks}), iter(chunks), live)
+
+
+def apart(whole: list[Chunk], draw: st.DrawFn | None = None) -> list[Opened]:
+    """Each stream a source of its own, cut anyhow."""
+    sizes = st.lists(st.integers(0, 20), max_size=6)
+    return [opened(*(cut(c, draw(sizes)) if draw else [c]), name=c.modality) for c in whole]
+
+
+def captions(live: Live) -> list[Caption]:
+    with live:
+        return [replace(e, source="toy") for e in live if isinstance(e, Caption)]
+
+
+@given(lengths, policies, st.data())
+def test_it_says_what_is_said_offline(seconds: dict[str, float], policy: Policy, data: st.DataObject) -> None:
+    whole = wholes(seconds)
+    want = captioner(policy).caption(opened(*whole))
+    assert same(captions(Live(captioner(policy), apart(whole, data.draw))), want)
+
+
+@given(lengths, st.sampled_from([Every(0.5), Every(0.7)]), st.data())
+def test_saved_at_any_point_it_goes_on_as_if_never_stopped(
+    tmp_path_factory: pytest.TempPathFactory, seconds: dict[str, float], policy: Policy, data: st.DataObject
+) -> None:
+    whole, path = wholes(seconds), tmp_path_factory.getbasetemp() / "live.safetensors"
+    pieces = {c.modality: cut(c, data.draw(st.lists(st.integers(1, 9), min_size=3, max_size=6))) for c in whole}
+    events, reached = list(merge(*pieces.values())), threading.Event()
+    at = data.draw(st.integers(0, len(events)))
+
+    def held() -> Iterator[Chunk]:
+        yield from events[:at]
+        reached.wait(5)
+        yield from events[at:]
+
+    names = tuple(pieces)
+    said: list[Caption] = []
+    with Live(captioner(policy), [Opened("toy", names, held(), live=True)], pressure="block") as live:
+        live.save(path).result(5)
+        reached.set()
+        said = [e for e in live if isinstance(e, Caption)]
+    resumed = Live(captioner(policy), [Opened("toy", names, iter(events), live=False)], resume=path)
+    told = resumed.told
+    assert same(captions(resumed), said[told:])
+
+
+def test_a_question_is_of_what_came_before_it_and_changes_nothing() -> None:
+    whole, asked = stream("video", 3.0, seed=3), threading.Event()
+    first, rest = cut(whole, [12])
+
+    def held() -> Iterator[Chunk]:
+        yield first
+        asked.wait(5)
+        yield rest
+
+    with Live(captioner(Every(9.0)), [Opened("toy", ("video",), held(), live=True)]) as live:
+        while live.clock < 1.5:
+            time.sleep(0.01)
+        futures = [live.ask(q) for q in ("two dogs", "it rains")]
+        answers = [f.result(5) for f in futures]
+        asked.set()
+        events = list(live)
+    session = Session(WORLD, modalities=["video"])
+    session.append(first)
+    for answer in answers:
+        assert answer.time == 1.5
+        assert answer.text == session.generate(answer.question, stop=captioner(Every(9.0)).stop).text
+    assert sorted(a.question for a in events if isinstance(a, Answer)) == ["it rains", "two dogs"]
+    assert same([e for e in events if isinstance(e, Caption)], captioner(Every(9.0)).caption(opened(whole)))
+
+
+def test_after_the_end_the_last_segment_can_be_asked_about() -> None:
+    with Live(captioner(Every(9.0)), [opened(stream("video", 2.0))]) as live:
+        assert len(list(live)) == 1
+        assert live.ask("two dogs").result(5).time == 2.0
+    with pytest.raises(UsageError, match="closed"):
+        live.ask("two dogs")
+
+
+class Slow(Captioner):
+    """Perceives no faster than it is let, and writes down what it is given."""
+
+    def begin(self, modalities: Sequence[str], start: float = 0.0) -> Segments:
+        segments = super().begin(modalities, start)
+        take = segments.take
+        self.given: list[Chunk | Gap] = []
+
+        def slowly(item: Chunk | Gap) -> Iterator[Segment]:
+            time.sleep(0.002)
+            self.given.append(item)
+            yield from take(item)
+
+        segments.take = slowly  # type: ignore[method-assign]
+        return segments
+
+
+def test_where_the_model_is_slower_frames_are_left_out_and_sound_is_not() -> None:
+    video, audio = (cut(stream(n, 8.0), [1] * 400) for n in ("video", "audio"))
+    slow = Slow(WORLD, Every(4.0))
+    live = Live(slow, [Opened("toy", ("video", "audio"), merge(video, audio), live=True)])
+    with live:
+        gaps = [e for e in live if isinstance(e, Gap)]
+    assert gaps
+    assert {(g.modality, g.reason) for g in gaps} == {("video", "slow")}
+    heard = torch.cat([c.data for c in slow.given if isinstance(c, Chunk) and c.modality == "audio"])
+    assert len(heard) == 8 * 50
+    seen = [(f.start, f.end) for f in slow.given if f.modality == "video" and f.end > f.start]
+    assert all(abs(a[1] - b[0]) < 1e-6 for a, b in pairwise(seen)), "frames and gaps tile the time"
+    assert sum(g.end - g.start for g in gaps) == pytest.approx(live.lanes[0].counts["slow"] / 8)
+
+
+def test_a_source_that_fails_is_told_and_the_other_goes_on() -> None:
+    def bad() -> Iterator[Chunk]:
+        yield cut(stream("audio", 3.0), [50])[0]
+        raise MediaError("network", "the microphone is gone")
+
+    video = stream("video", 3.0)
+    sources = [opened(*cut(video, [8, 8]), name="camera"), Opened("microphone", ("audio",), bad(), live=False)]
+    with Live(captioner(Every(1.0)), sources) as live:
+        events = list(live)
+    (failure,) = [e for e in events if isinstance(e, Failure)]
+    assert (failure.source, failure.error.code) == ("microphone", "network")  # type: ignore[attr-defined]
+    assert [e.end for e in events if isinstance(e, Caption)] == [1.0, 2.0, 3.0]
+
+
+def test_a_fault_of_ours_is_raised() -> None:
+    def bad() -> Iterator[Chunk]:
+        yield cut(stream("audio", 3.0), [50])[0]
+        raise ZeroDivisionError
+
+    with (
+        Live(captioner(Every(1.0)), [Opened("toy", ("audio",), bad(), live=False)]) as live,
+        pytest.raises(ZeroDivisionError),
+    ):
+        list(live)
+
+
+def test_a_live_source_that_stalls_is_not_waited_for() -> None:
+    """The microphone stops after a second: what the camera shows is told, the gap is marked, late sound left out."""
+    video, audio = cut(stream("video", 8.0), [4] * 20), cut(stream("audio", 8.0), [25] * 20)
+    heard, missed, late = threading.Event(), threading.Event(), threading.Event()
+
+    def camera() -> Iterator[Chunk]:
+        heard.wait(10)
+        yield from video[:-2]
+        late.wait(10)
+        yield from video[-2:]
+
+    def microphone() -> Iterator[Chunk]:
+        yield from audio[:2]
+        heard.set()
+        missed.wait(10)
+        yield from audio[2:]
+        late.set()
+
+    sources = [Opened("camera", ("video",), camera(), True), Opened("microphone", ("audio",), microphone(), True)]
+    events = []
+    with Live(captioner(Every(1.0)), sources, patience=2.0) as live:
+        for event in live:
+            events.append(event)
+            if isinstance(event, Gap) and event.end >= 4.0:
+                missed.set()
+        microphone_lane = live.lanes[1]
+    gaps = [e for e in events if isinstance(e, Gap)]
+    assert {(g.modality, g.reason, g.source) for g in gaps} == {("audio", "late", "microphone")}
+    assert gaps[0].start == 1.0
+    assert gaps[-1].end >= 4.0
+    assert microphone_lane.counts["late"] > 0
+    assert [e.end for e in events if isinstance(e, Caption)] == [float(i) for i in range(1, 9)]
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="video comes from two sources"):
+        Live(captioner(Every(1.0)), [opened(stream("video", 1.0)), opened(stream("video", 1.0))])
+    with Live(captioner(Every(1.0)), [opened(stream("video", 1.0))]) as live:
+        live.save(tmp_path / "a").result(5)
+    with pytest.raises(CheckpointError, match="of other streams"):
+        Live(captioner(Every(1.0)), [opened(stream("audio", 1.0))], resume=tmp_path / "a")
