@@ -90,8 +90,9 @@ def told(model: Any, text: Sequence[int]) -> Tensor:
 
 
 def compare() -> Pairs:
-    """Of two films and three texts: features, both towers and scores; and of features that were made before."""
-    model = tiny()
+    """Of two films and three texts: features, both towers and scores; of features that were made before; and of a film
+    whose maps are of odd sizes where they are pooled."""
+    model: Any = tiny()
     seen, told_ = [features(model, film) for film in films()], torch.stack([told(model, t) for t in TEXTS])
     yield model.features(films()), torch.stack(seen)
     watched_ = torch.stack([watched(model, x) for x in seen])
@@ -100,3 +101,5 @@ def compare() -> Pairs:
     yield model(films(), TEXTS), watched_ @ told_.T
     given = torch.randn(2, 5, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     yield model.embed(given), torch.stack([watched(model, x) for x in given])
+    odd = torch.rand(3, 10, 72, 44, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    yield model.s3d(odd[None])[0], encoded(model.s3d, odd)
