@@ -83,23 +83,30 @@ def speaker(folder: Path) -> tuple[Any, Any]:
     return saved(sized(CASES["llama"], len(fast)), folder), fast
 
 
-def matcher(folder: Path) -> tuple[Any, Any, Any]:
-    """A CLIP, its vocabulary and its processor of pictures."""
+def matcher(folder: Path, name: str = "clip", kind: str = "CLIPImageProcessorPil") -> tuple[Any, Any, Any]:
+    """A CLIP or one of its kin, its vocabulary and its processor of pictures or films."""
     import transformers
 
-    fast = vocabulary(folder, "<pad>")
-    case = CASES["clip"]
-    ends = {"vocab_size": len(fast), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    fast = ended(folder)
+    case = CASES[name]
+    ends = {"vocab_size": len(fast), "bos_token_id": 0, "eos_token_id": len(fast) - 1, "pad_token_id": 2}
     text = {**case.sizes["text_config"], **ends, "max_position_embeddings": 40}
     theirs = saved(replace(case, sizes={**case.sizes, "text_config": text}), folder)
+    prepare = getattr(transformers, kind)(size={"shortest_edge": 16}, crop_size=SIDE)
+    prepare.save_pretrained(folder)
+    return theirs, fast, prepare
+
+
+def ended(folder: Path) -> Any:
+    """A vocabulary that puts <s> and, with the largest id as in CLIP's, <end> at a text's ends and can pad."""
+    fast = vocabulary(folder, "<pad>")
+    fast.add_special_tokens({"eos_token": "<end>"})
     fast.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        "<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+        "<s> $A <end>", special_tokens=[("<s>", 0), ("<end>", len(fast) - 1)]
     )
     fast.pad_token = "<pad>"
     fast.save_pretrained(folder)
-    prepare = transformers.CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=SIDE)
-    prepare.save_pretrained(folder)
-    return theirs, fast, prepare
+    return fast
 
 
 PLACED = (

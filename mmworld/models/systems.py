@@ -52,6 +52,7 @@ SYSTEMS = (
     ),
     System("ALIGN", ("align",), "match", "image, text", "late", ("kakaobrain/align-base",)),
     System("X-CLIP", ("xclip",), "match", "video, text", "late", ("microsoft/xclip-base-patch32",)),
+    System("VideoCLIP", ("videoclip",), "match", "video, text", "late", ()),
     System("VisualBERT", ("visual_bert",), "encode", "image, text", "early", ()),
     System("Show and Tell", ("show_and_tell",), "caption", "image, text", "recurrent", ()),
     System(

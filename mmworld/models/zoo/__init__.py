@@ -62,6 +62,7 @@ FAMILIES = Registry(
         "smolvlm": "mmworld.models.zoo.idefics3:SmolVLM",
         "t5": "mmworld.text.t5:T5",
         "timesformer": "mmworld.modalities.video.timesformer:TimeSformer",
+        "videoclip": "mmworld.models.zoo.videoclip:VideoCLIP",
         "videomae": "mmworld.modalities.video.tubelets:VideoMAE",
         "visual_bert": "mmworld.models.zoo.visualbert:VisualBERT",
         "vit": "mmworld.vision.vit:ViT",
@@ -135,7 +136,7 @@ def load(
     model.keymap.fill(model, tensors, where=str(folder))
     model.folder = folder
     model.tokenizer = Pretrained.load(folder, getattr(model, "ends", None))
-    model.processors = processors.read(folder)
+    model.processors = getattr(model, "prepares", {}) | processors.read(folder)
     model.generation = shards.read_json(said) if (said := folder / GENERATION).is_file() else {}
     return model.eval().requires_grad_(False)
 
