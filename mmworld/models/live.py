@@ -89,6 +89,9 @@ class Live:
         start: seconds at which the sources begin.
         resume: a file that `save` wrote, to go on from with the same model and the same sources, opened from `start`.
 
+    Attributes:
+        told_before: captions, gaps and faults that came before it was resumed.
+
     Raises:
         UsageError: a modality comes from two sources.
         CheckpointError: `resume` is damaged, or of another model or other sources.
@@ -110,9 +113,11 @@ class Live:
         self._captioner, self._name = captioner, sources[0].name
         since: list[dict[str, float]] | None = None
         if resume is None:
-            self._segments, self.told = captioner.begin(names, start), 0
+            self._segments, self.told_before = captioner.begin(names, start), 0
         else:
-            self._segments, since, self.told = snapshot.read(resume, "live", lambda v: self._restored(v, names, start))
+            found = snapshot.read(resume, "live", lambda v: self._restored(v, names, start))
+            self._segments, since, self.told_before = found
+        self._told_so_far = self.told_before
         feeds = [(s.name, s.modalities, captioner.paced(s), s.live) for s in sources]
         self.pressure: Pressure = pressure if any(s.live for s in sources) else "block"
         self._jobs = Jobs(drop=self.pressure == "drop")
@@ -276,7 +281,7 @@ class Live:
         if isinstance(job, Ask):
             _settle(job.future, lambda: self._answer(job))
         elif isinstance(job, Save):
-            _settle(job.future, lambda: snapshot.write(job.path, "live", job.values | {"told": self.told}))
+            _settle(job.future, lambda: snapshot.write(job.path, "live", job.values | {"told": self._told_so_far}))
         else:
             self._emit(job)
 
@@ -293,7 +298,7 @@ class Live:
                 self._events.put(event, timeout=POLL)
             except Exception:
                 continue
-            self.told += isinstance(event, Caption | Gap | Failure)
+            self._told_so_far += isinstance(event, Caption | Gap | Failure)
             return
 
 
