@@ -13,6 +13,7 @@ _PUBLIC = {
     "Mask": "mmworld.attention",
     "caption": "mmworld.verbs.caption",
     "stream": "mmworld.verbs.caption",
+    "watch": "mmworld.verbs.watch",
     "transcribe": "mmworld.verbs.transcribe",
     "speak": "mmworld.verbs.speak",
     "ask": "mmworld.verbs.ask",

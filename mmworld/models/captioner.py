@@ -149,7 +149,7 @@ class Captioner:
     def _stream(self, opened: Opened, start: float, tap: Tap | None) -> Iterator[Caption]:
         segments = self.begin(opened.modalities, start)
         most = 1 if opened.live else max(1, min(BATCH, int(AHEAD / self.policy.longest)))
-        with closing(prefetch(self.paced(opened))) as chunks:
+        with closing(prefetch(self.joined(opened))) as chunks:
             for some in batched(_cut(chunks, segments, tap), most):
                 yield from self.say(some, opened.name)
 
@@ -161,7 +161,7 @@ class Captioner:
             if text.text:
                 yield Caption(after(self.prompt, text.text), segment.start, segment.end, text.score, source)
 
-    def paced(self, opened: Opened) -> Iterator[Chunk]:
+    def joined(self, opened: Opened) -> Iterator[Chunk]:
         """The chunks of a source, those of a file in long ones."""
         seconds = min(JOINED, self.policy.longest)
         return opened.chunks if opened.live else join(opened.chunks, seconds, self._joinable(opened))

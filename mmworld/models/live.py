@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -19,7 +19,7 @@ from mmworld.models.captioner import BATCH, Captioner, Failure
 from mmworld.models.modality import split
 from mmworld.models.opening import Opened
 from mmworld.models.segments import Segment
-from mmworld.stream.intake import End, Intake, Lane, Pressure
+from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
 from mmworld.stream.policy import TICK
 from mmworld.types import Caption, Chunk, Gap
 
@@ -68,6 +68,20 @@ class Save:
 
 
 @dataclass(frozen=True)
+class Count:
+    """How many events were told, answers left out, and how many captions of them."""
+
+    events: int = 0
+    captions: int = 0
+
+    def with_(self, event: Any) -> Count:
+        """This, and one event more."""
+        if isinstance(event, Answer | BaseException) or event is None:
+            return self
+        return Count(self.events + 1, self.captions + isinstance(event, Caption))
+
+
+@dataclass(frozen=True)
 class Told:
     """A segment on its way, and when what ended it had come."""
 
@@ -85,12 +99,13 @@ class Live:
     Args:
         captioner: the model, when it speaks, and how.
         sources: opened for it; no modality twice.
+        real_time: play files no faster than they were recorded.
         pressure, patience: see `Intake`.
         start: seconds at which the sources begin.
         resume: a file that `save` wrote, to go on from with the same model and the same sources, opened from `start`.
 
     Attributes:
-        told_before: captions, gaps and faults that came before it was resumed.
+        before: what had been told before it was resumed.
 
     Raises:
         UsageError: a modality comes from two sources.
@@ -102,6 +117,7 @@ class Live:
         captioner: Captioner,
         sources: Sequence[Opened],
         *,
+        real_time: bool = False,
         pressure: Pressure = "drop",
         patience: float = 2.0,
         start: float = 0.0,
@@ -113,13 +129,13 @@ class Live:
         self._captioner, self._name = captioner, sources[0].name
         since: list[dict[str, float]] | None = None
         if resume is None:
-            self._segments, self.told_before = captioner.begin(names, start), 0
+            self._segments, self.before = captioner.begin(names, start), Count()
         else:
             found = snapshot.read(resume, "live", lambda v: self._restored(v, names, start))
-            self._segments, since, self.told_before = found
-        self._told_so_far = self.told_before
-        feeds = [(s.name, s.modalities, captioner.paced(s), s.live) for s in sources]
-        self.pressure: Pressure = pressure if any(s.live for s in sources) else "block"
+            self._segments, since, self.before = found
+        self._count = self.before
+        feeds = [self._feed(s, real_time) for s in sources]
+        self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
         self._jobs = Jobs(drop=self.pressure == "drop")
         self._events: Queue[Event | BaseException | None] = Queue(HEARD)
         self._delays: deque[float] = deque(maxlen=HEARD)
@@ -198,10 +214,16 @@ class Live:
         ordered = sorted(self._delays)
         return ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
-    def _restored(self, values: Any, names: Sequence[str], start: float) -> tuple[Any, list[dict[str, float]], int]:
+    def _feed(self, source: Opened, real_time: bool) -> Feed:
+        """What is live comes as it is, a file in long chunks unless it is played like one."""
+        as_it_is = source.live or real_time
+        chunks = source.chunks if as_it_is else self._captioner.joined(source)
+        return Feed(source.name, source.modalities, chunks, source.live, real_time and not source.live)
+
+    def _restored(self, values: Any, names: Sequence[str], start: float) -> tuple[Any, list[dict[str, float]], Count]:
         if values["model"] != repr(self._captioner.world.config) or values["modalities"] != list(names):
             raise CheckpointError("was saved of another model, or of other streams")
-        return self._captioner.restored(values, start), values["sources"], values["told"]
+        return self._captioner.restored(values, start), values["sources"], Count(values["events"], values["captions"])
 
     def _post(self, message: Any) -> Any:
         if not self._open:
@@ -281,7 +303,7 @@ class Live:
         if isinstance(job, Ask):
             _settle(job.future, lambda: self._answer(job))
         elif isinstance(job, Save):
-            _settle(job.future, lambda: snapshot.write(job.path, "live", job.values | {"told": self._told_so_far}))
+            _settle(job.future, lambda: snapshot.write(job.path, "live", job.values | asdict(self._count)))
         else:
             self._emit(job)
 
@@ -298,7 +320,7 @@ class Live:
                 self._events.put(event, timeout=POLL)
             except Exception:
                 continue
-            self._told_so_far += isinstance(event, Caption | Gap | Failure)
+            self._count = self._count.with_(event)
             return
 
 

@@ -70,7 +70,7 @@ def test_saved_at_any_point_it_goes_on_as_if_never_stopped(
         reached.set()
         said = [e for e in live if isinstance(e, Caption)]
     resumed = Live(captioner(policy), [Opened("toy", names, iter(events), live=False)], resume=path)
-    assert same(captions(resumed), said[resumed.told_before :])
+    assert same(captions(resumed), said[resumed.before.captions :])
 
 
 def test_a_question_is_of_what_came_before_it_and_changes_nothing() -> None:
