@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the model is slower than a live source: leave out the oldest frames, or have it wait (drop)",
     )
     group.add_argument("--patience", type=positive, default=2.0, metavar="S", help="wait for a stream that lags (2)")
+    group.add_argument("--keep", type=positive, metavar="S", help="remember the last S seconds across captions")
     group.add_argument("--fps", type=positive, metavar="N", help="frames a second that the model sees")
     group.add_argument("--ask", metavar="FILE", help="questions, one a line, asked as they come; - for stdin")
     written = parser.add_argument_group("what is written")
@@ -80,6 +81,7 @@ def _live(args: argparse.Namespace, resume: Path | None) -> tuple[Any, Any]:
     from mmworld.cli.formats import Origin
     from mmworld.cli.model import chosen
     from mmworld.cli.work import policy
+    from mmworld.models.session import Keep
     from mmworld.models.zoo import find
     from mmworld.verbs.watch import watch
     from mmworld.weights.shards import revision
@@ -88,6 +90,7 @@ def _live(args: argparse.Namespace, resume: Path | None) -> tuple[Any, Any]:
     source, others = _source(args.source, args), _others(args)
     origin = Origin(args.source, args.model, revision(find(args.model)), args.seed)
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
+    how |= {"keep": Keep(args.keep) if args.keep else None}
     how |= {"patience": args.patience, "fps": args.fps, "resume": resume, **span(args)}
     return watch(source, model=chosen(args), **others, **how), origin
 

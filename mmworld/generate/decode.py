@@ -153,7 +153,7 @@ def answer(
 def ask(world: World, contexts: Sequence[KVState], prompt: str = "") -> tuple[KVState, Tensor]:
     """Contexts of one shape as the rows of a state that has read the prompt, and the logits [B, V] of what follows."""
     state = KVState.stack(contexts)
-    state.window = None  # what is said must not push out what it is said of
+    state.unbind()  # what is said must not push out what it is said of
     return state, world.read(torch.tensor([world.prompt(prompt)] * len(contexts)), state)
 
 

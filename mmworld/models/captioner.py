@@ -17,7 +17,7 @@ from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
 from mmworld.models.opening import Opened, label, open_modality, open_streams
 from mmworld.models.segments import Segment, Segments
-from mmworld.models.session import Session
+from mmworld.models.session import Keep, Session
 from mmworld.models.world import Item, World
 from mmworld.stream.ops import batched, join, merge, prefetch
 from mmworld.stream.policy import TICK, Every, OnChange, Policy
@@ -65,6 +65,7 @@ class Captioner:
         world: the model.
         policy: when to speak.
         sampler, prompt, stop: how.
+        keep: a caption is of all that is remembered by then, which is this; None: of its segment alone.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class Captioner:
         sampler: Sampler | Beam = GREEDY,
         prompt: str = "",
         stop: Stop = STOP,
+        keep: Keep | None = None,
     ) -> None:
         self.world, self.policy, self.sampler, self.prompt, self.stop = world, policy, sampler, prompt, stop
+        self.keep = keep
 
     def stream(
         self,
@@ -135,12 +138,14 @@ class Captioner:
 
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Segments:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
-        window = WINDOW if self.policy.longest > BOUNDED else None
-        return Segments(Session(self.world, modalities=modalities, window=window), self.policy.start(start))
+        window = WINDOW if self.policy.longest > BOUNDED and self.keep is None else None
+        session = Session(self.world, modalities=modalities, window=window, keep=self.keep)
+        return Segments(session, self.policy.start(start), rolling=self.keep is not None)
 
     def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Segments:
         """What goes on with the stream whose `Segments.leaves` these are."""
-        return Segments.restored(self.world, self.policy.start(start), values)
+        judge = self.policy.start(start)
+        return Segments.restored(self.world, judge, values, rolling=self.keep is not None)
 
     def answer(self, segment: Segment, question: str) -> Generation:
         """What the model says of a segment, asked."""

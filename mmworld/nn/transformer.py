@@ -73,21 +73,20 @@ class Transformer(nn.Module):
             return self._run(x, run, positions(mask, x.shape[1], x.device), places, depth)
         if depth is not None:
             raise ValueError("a state holds all layers, so all are gone through")
-        if places is not None and state.sinks:
-            raise ValueError("a state with sinks counts positions among what it holds, so none can be given")
+        if places is not None and state.compact:
+            raise ValueError("a state with sinks or limits counts positions among what it holds, so none can be given")
         return self._stream(x, _blocks(mask, x.shape[1], state), run, state, places)
 
     def _stream(
         self, x: Tensor, new: tuple[int, ...], run: Pass, state: KVState, places: Tensor | None = None
     ) -> Tensor:
-        if state.window is not None:
-            if state.sinks and len(new) > 1 and len(state.blocks) + len(new) > state.sinks + state.window:
-                # Sinks stand right before the window of each query, so blocks that shift the window go one by one.
-                parts = x.split(list(new), dim=1)
-                return torch.cat([self._stream(p, (n,), run, state) for p, n in zip(parts, new, strict=True)], dim=1)
-            state.evict(state.window - 1)  # then one new block sees all that is held, and needs no mask
+        if state.compact and len(new) > 1 and state.overflows(len(new)):
+            # What is kept stands right before each query, so blocks that push out others go one by one.
+            parts = x.split(list(new), dim=1)
+            return torch.cat([self._stream(p, (n,), run, state) for p, n in zip(parts, new, strict=True)], dim=1)
+        state.make_room()  # then one new block sees all that is held, and needs no mask
         keys = torch.arange(state.next - len(state), state.next + x.shape[1], device=x.device)
-        x = self._run(x, replace(run, mask=state.mask(new), turns_held=state.sinks > 0), keys, places)
+        x = self._run(x, replace(run, mask=state.mask(new), turns_held=state.compact), keys, places)
         state.advance(new)
         return x
 

@@ -14,6 +14,7 @@ from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Captioner
 from mmworld.models.live import Live
 from mmworld.models.opening import Opened, open_modality, open_streams
+from mmworld.models.session import Keep
 from mmworld.models.world import World
 from mmworld.stream.again import Backoff, again
 from mmworld.stream.intake import Pressure
@@ -31,6 +32,7 @@ def watch(
     sampler: Sampler = GREEDY,
     prompt: str = "",
     stop: Stop = STOP,
+    keep: Keep | None = None,
     real_time: bool = False,
     pressure: Pressure = "drop",
     patience: float = 2.0,
@@ -49,6 +51,7 @@ def watch(
     Args:
         source: what `mmworld.stream` takes, or a camera: "/dev/video0", "rtsp://host/path". A camera that is lost is
             connected again, its outage a `Gap`.
+        keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
         real_time: play files no faster than they were recorded.
         pressure, patience, resume: see `Live`.
         start, end, fps: of files, see `Captioner.stream`.
@@ -66,7 +69,7 @@ def watch(
     options = {"start": start, "end": end}
     opened = [] if source is None else [_opened(world, source, None, options | {"fps": fps})]
     opened += [_opened(world, s, name, options) for name, s in sources.items()]
-    captioner = Captioner(world, policy, sampler, prompt, stop)
+    captioner = Captioner(world, policy, sampler, prompt, stop, keep)
     return Live(
         captioner, opened, real_time=real_time, pressure=pressure, patience=patience, start=start, resume=resume
     )
