@@ -13,6 +13,7 @@ _PUBLIC = {
     "Mask": "mmworld.attention",
     "caption": "mmworld.verbs.caption",
     "stream": "mmworld.verbs.caption",
+    "recall": "mmworld.verbs.watch",
     "watch": "mmworld.verbs.watch",
     "transcribe": "mmworld.verbs.transcribe",
     "speak": "mmworld.verbs.speak",

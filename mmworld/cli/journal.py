@@ -27,7 +27,8 @@ def record(event: Any, i: int, origin: Origin) -> dict[str, Any]:
         return {"event": "gap", **times, "modality": event.modality, "reason": event.reason, **about}
     if hasattr(event, "error"):
         return {"event": "fault", "of": event.source, "message": str(event.error), **about}
-    answer = {"time": round(event.time, 3), "question": event.question, "text": event.text}
+    moments = [{"start": round(m.start, 3), "end": round(m.end, 3), "text": m.text} for m in event.moments]
+    answer = {"time": round(event.time, 3), "question": event.question, "text": event.text, "moments": moments}
     return {"event": "answer", **answer, "avg_logprob": round(event.score, 4), **about}
 
 

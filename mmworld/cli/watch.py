@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     written.add_argument(
         "--state", metavar="FILE", help="saved at times and when stopped; if it is there, go on from it"
     )
+    written.add_argument(
+        "--memory", metavar="FILE", help="keeps what was told, to be found when asked; see mmworld find"
+    )
     written.add_argument("--save-every", type=positive, default=60.0, metavar="S", help="seconds between saves (60)")
     written.add_argument("--json", **SWITCH, help="an object for each event on standard output")
     add_gate(parser)
@@ -91,7 +94,7 @@ def _live(args: argparse.Namespace, resume: Path | None) -> tuple[Any, Any]:
     origin = Origin(args.source, args.model, revision(find(args.model)), args.seed)
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
     how |= {"keep": Keep(args.keep) if args.keep else None}
-    how |= {"patience": args.patience, "fps": args.fps, "resume": resume, **span(args)}
+    how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, "resume": resume, **span(args)}
     return watch(source, model=chosen(args), **others, **how), origin
 
 
@@ -183,4 +186,5 @@ def _line(event: Any, origin: Any, caption_line: Any) -> str:
         return str(caption_line(0, event, origin)).rstrip("\n")
     if isinstance(event, Gap):
         return f"[{clock(event.start)} --> {clock(event.end)}]  (no {event.modality}: {event.reason})"
-    return f"[{clock(event.time)}] {event.question} {event.text}"
+    recalled = "".join(f"\n    {clock(m.start)}  {m.text}" for m in event.moments)
+    return f"[{clock(event.time)}] {event.question} {event.text}{recalled}"

@@ -20,6 +20,7 @@ from mmworld.models.modality import split
 from mmworld.models.opening import Opened
 from mmworld.models.segments import Segment
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
+from mmworld.stream.memory import Memory, Moment
 from mmworld.stream.policy import TICK
 from mmworld.types import Caption, Chunk, Gap
 
@@ -27,6 +28,8 @@ WAITING = 64
 """Segments that may wait to be told of."""
 HEARD = 1024
 """Events that may wait for who reads them, and the last captions of whose delay is told."""
+RECALLED = 3
+"""Moments that come with an answer."""
 POLL = 0.2
 """Seconds after which who waits looks whether it is still wanted."""
 
@@ -38,12 +41,14 @@ class Answer:
     Attributes:
         time: seconds on the stream's clock at which it was asked.
         score: mean log-probability of its ids.
+        moments: what had been told before, of all that is remembered, that fits the question, the best first.
     """
 
     question: str
     text: str
     time: float
     score: float
+    moments: tuple[Moment, ...] = ()
 
 
 Event = Caption | Gap | Failure | Answer
@@ -102,6 +107,7 @@ class Live:
         real_time: play files no faster than they were recorded.
         pressure, patience: see `Intake`.
         start: seconds at which the sources begin.
+        memory: where what was told is kept and found again when asked, however long ago; closed with this.
         resume: a file that `save` wrote, to go on from with the same model and the same sources, opened from `start`.
 
     Attributes:
@@ -122,11 +128,12 @@ class Live:
         patience: float = 2.0,
         start: float = 0.0,
         resume: Path | str | None = None,
+        memory: Memory | None = None,
     ) -> None:
         names = [n for s in sources for n in s.modalities]
         if twice := {n for n in names if names.count(n) > 1}:
             raise UsageError(f"{twice.pop()} comes from two sources", hint="one session has one source of each sense")
-        self._captioner, self._name = captioner, sources[0].name
+        self._captioner, self._name, self._memory = captioner, sources[0].name, memory
         since: list[dict[str, float]] | None = None
         if resume is None:
             self._segments, self.before = captioner.begin(names, start), Count()
@@ -188,6 +195,8 @@ class Live:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(1.0)
+        if self._memory is not None:
+            self._memory.close()
 
     @property
     def lanes(self) -> list[Lane]:
@@ -296,6 +305,8 @@ class Live:
             made = self._captioner.say([j.segment for j in jobs], self._name)
             came = {(j.segment.start, j.segment.end): j.came for j in jobs}
             for caption in made:
+                if self._memory is not None:
+                    self._memory.add(Moment(caption.start, caption.end, caption.text, caption.source))
                 self._delays.append(time.monotonic() - came[caption.start, caption.end])
                 self._emit(caption)
             return
@@ -310,7 +321,8 @@ class Live:
     def _answer(self, job: Ask) -> Answer:
         assert job.segment is not None
         made = self._captioner.answer(job.segment, job.question)
-        answer = Answer(job.question, made.text, job.segment.end, made.score)
+        moments = self._memory.find(job.question, RECALLED) if self._memory is not None else ()
+        answer = Answer(job.question, made.text, job.segment.end, made.score, tuple(moments))
         self._emit(answer)
         return answer
 

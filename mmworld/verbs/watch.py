@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mmworld.models.session import Keep
 from mmworld.models.world import World
 from mmworld.stream.again import Backoff, again
 from mmworld.stream.intake import Pressure
+from mmworld.stream.memory import Memory, Moment
 from mmworld.stream.policy import Policy
 from mmworld.types import Source
 from mmworld.verbs.model import loaded
@@ -39,6 +41,7 @@ def watch(
     start: float = 0.0,
     end: float | None = None,
     fps: float | None = None,
+    memory: Path | str | None = None,
     resume: Path | str | None = None,
     **sources: Source | Media | Opened,
 ) -> Live:
@@ -54,6 +57,7 @@ def watch(
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
         real_time: play files no faster than they were recorded.
         pressure, patience, resume: see `Live`.
+        memory: a file in which what was told is kept, and found again when asked; gone on with if it is there.
         start, end, fps: of files, see `Captioner.stream`.
 
     Raises:
@@ -70,9 +74,15 @@ def watch(
     opened = [] if source is None else [_opened(world, source, None, options | {"fps": fps})]
     opened += [_opened(world, s, name, options) for name, s in sources.items()]
     captioner = Captioner(world, policy, sampler, prompt, stop, keep)
-    return Live(
-        captioner, opened, real_time=real_time, pressure=pressure, patience=patience, start=start, resume=resume
-    )
+    bank = None if memory is None else Memory(memory, lambda text: world.meaning(text).numpy(force=True))
+    how: dict[str, Any] = {
+        "real_time": real_time,
+        "pressure": pressure,
+        "patience": patience,
+        "start": start,
+        "resume": resume,
+    }
+    return Live(captioner, opened, memory=bank, **how)
 
 
 def _opened(world: World, source: Any, name: str | None, options: dict[str, Any]) -> Opened:
@@ -92,3 +102,26 @@ def _camera(world: World, address: str, wanted: tuple[str, ...] | None, fps: flo
 
     chunks: Any = again(connect, first.name, first.modalities, backoff=Backoff())
     return Opened(first.name, first.modalities, chunks, live=True)
+
+
+def recall(
+    memory: Path | str,
+    question: str | None = None,
+    *,
+    model: str | os.PathLike[str] | World = "nano",
+    device: str = "cpu",
+    most: int = 5,
+    span: tuple[float, float] = (0.0, math.inf),
+) -> list[Moment]:
+    """When something was told of a stream that was watched with `memory`: what fits a question, the best first, or all
+    of a span of seconds, in order.
+
+    Raises:
+        UsageError: the file holds no memory.
+    """
+    if question is None:
+        return Memory(memory).between(*span, most)
+    world = loaded(model, device)
+    embed = (lambda text: world.meaning(text).numpy(force=True)) if isinstance(world, World) else None
+    found = Memory(memory, embed).find(question, most if span == (0.0, math.inf) else 20 * most)
+    return [m for m in found if m.start < span[1] and m.end > span[0]][:most]
