@@ -137,19 +137,39 @@ class KeyMap:
             raise CheckpointError(f"{where}: {'; '.join(said)}")
 
     @torch.no_grad()
-    def fill(self, module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    def fill(
+        self,
+        module: nn.Module,
+        tensors: Mapping[str, Tensor],
+        *,
+        where: str,
+        device: str | torch.device | None = None,
+        done: Callable[[str, nn.Module], None] | None = None,
+    ) -> None:
         """Fill `module` from tensors that `check` found right, one of its own at a time.
+
+        Args:
+            device: where a part of it gets its memory, when its turn comes; None is that it has it.
+            done: is called with each part, and its name in the module, once its own tensors are filled.
 
         Raises:
             CheckpointError: a weight is NaN or infinite, or would be in the module's dtype.
         """
-        tensors = _Renamed(tensors, self)
-        for name, ours in self._own(module.state_dict()).items():
-            place = self.place(name)
-            for part, whole in _parts(ours, place):
-                part.copy_(part.new_zeros(()) if whole is None else _read(whole, tensors))
-            if not finite(ours):
-                raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite in {ours.dtype}")
+        tensors, known = _Renamed(tensors, self), self._own(module.state_dict()).keys()
+        for path, part in module.named_modules():
+            if device is not None:
+                part.to_empty(device=device, recurse=False)
+            own = {f"{path}.{n}".lstrip("."): x for n, x in _held(part)}
+            for name in own.keys() & known:
+                self._write(own[name], self.place(name), tensors, where)
+            if done is not None:
+                done(path, part)
+
+    def _write(self, ours: Tensor, place: Place, tensors: Mapping[str, Tensor], where: str) -> None:
+        for part, whole in _parts(ours, place):
+            part.copy_(part.new_zeros(()) if whole is None else _read(whole, tensors))
+        if not finite(ours):
+            raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite in {ours.dtype}")
 
     def _own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those of ours that checkpoints have."""
@@ -174,6 +194,12 @@ class _Renamed(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _held(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The module's own tensors, without those of its parts."""
+    yield from module.named_parameters(recurse=False)
+    yield from module.named_buffers(recurse=False)
 
 
 def _known(name: str, keymap: KeyMap) -> str:
