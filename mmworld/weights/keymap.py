@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -159,17 +159,22 @@ class KeyMap:
         for path, part in module.named_modules():
             if device is not None:
                 part.to_empty(device=device, recurse=False)
-            own = {f"{path}.{n}".lstrip("."): x for n, x in _held(part)}
-            for name in own.keys() & known:
-                self._write(own[name], self.place(name), tensors, where)
+            self._write(path, part, known, tensors, where)
             if done is not None:
                 done(path, part)
 
-    def _write(self, ours: Tensor, place: Place, tensors: Mapping[str, Tensor], where: str) -> None:
-        for part, whole in _parts(ours, place):
-            part.copy_(part.new_zeros(()) if whole is None else _read(whole, tensors))
-        if not finite(ours):
-            raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite in {ours.dtype}")
+    def _write(
+        self, path: str, part: nn.Module, known: Collection[str], tensors: Mapping[str, Tensor], where: str
+    ) -> None:
+        """Fill the own tensors of the part that has this name."""
+        for own, ours in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            if (name := f"{path}.{own}".lstrip(".")) not in known:
+                continue
+            place = self.place(name)
+            for some_of, whole in _parts(ours, place):
+                some_of.copy_(some_of.new_zeros(()) if whole is None else _read(whole, tensors))
+            if not finite(ours):
+                raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite in {ours.dtype}")
 
     def _own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those of ours that checkpoints have."""
@@ -194,12 +199,6 @@ class _Renamed(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-def _held(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The module's own tensors, without those of its parts."""
-    yield from module.named_parameters(recurse=False)
-    yield from module.named_buffers(recurse=False)
 
 
 def _known(name: str, keymap: KeyMap) -> str:

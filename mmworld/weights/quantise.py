@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -59,6 +61,7 @@ class Quantiser:
             return
         module.weight = nn.Parameter(_rounded(module.weight.detach(), self.kind), requires_grad=False)
         self._rounded += 1
+        _trim()
 
     def tell(self, where: str) -> None:
         """Log how many layers are rounded, and which are not."""
@@ -105,6 +108,12 @@ def take(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     rounded = {name: x for name, x in tensors.items() if is_quantised(x)}
     module.load_state_dict({**tensors, **{n: x.dequantize() for n, x in rounded.items()}})
     module.load_state_dict(rounded, strict=False, assign=True)
+
+
+def _trim() -> None:
+    """Give the system what malloc keeps of what was freed: the holes that layers leave add up to a whole model."""
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # of glibc
 
 
 def _packed(x: Tensor) -> bool:
