@@ -61,7 +61,6 @@ class Quantiser:
             return
         module.weight = nn.Parameter(_rounded(module.weight.detach(), self.kind), requires_grad=False)
         self._rounded += 1
-        _trim()
 
     def tell(self, where: str) -> None:
         """Log how many layers are rounded, and which are not."""
@@ -110,10 +109,11 @@ def take(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     module.load_state_dict(rounded, strict=False, assign=True)
 
 
-def _trim() -> None:
-    """Give the system what malloc keeps of what was freed: the holes that layers leave add up to a whole model."""
+def _trimmed(part: Any) -> Any:
+    """The part, once the system has what malloc keeps of what was freed: holes of rounding add up to a whole model."""
     if sys.platform == "linux":
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # of glibc
+    return part
 
 
 def _packed(x: Tensor) -> bool:
@@ -121,7 +121,7 @@ def _packed(x: Tensor) -> bool:
 
 
 def _rounded(weight: Tensor, kind: Bits) -> Tensor:
-    first, *rest = parts = [_part(rows, kind) for rows in weight.split(ROWS)]
+    first, *rest = parts = [_trimmed(_part(rows, kind)) for rows in weight.split(ROWS)]
     if not rest:
         return first
     data = torch.cat([p.qdata for p in parts])
