@@ -61,6 +61,8 @@ BORROWED = {"blip": captioner, "llava": answerer, "clip": matcher, "llava-text":
 
 def _borrow(text: str) -> None:
     """The models that a page names, here."""
+    if "quantise" in text:
+        pytest.importorskip("torchao", reason="the extra 'quantise' is not installed")
     for name, make in BORROWED.items():
         if re.search(rf"(--model |=\"|\(\"){name}\b(?!-)", text):
             pytest.importorskip("transformers", reason="the extra 'dev' is not installed")

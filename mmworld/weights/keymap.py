@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -137,17 +137,42 @@ class KeyMap:
             raise CheckpointError(f"{where}: {'; '.join(said)}")
 
     @torch.no_grad()
-    def fill(self, module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    def fill(
+        self,
+        module: nn.Module,
+        tensors: Mapping[str, Tensor],
+        *,
+        where: str,
+        device: str | torch.device | None = None,
+        done: Callable[[str, nn.Module], None] | None = None,
+    ) -> None:
         """Fill `module` from tensors that `check` found right, one of its own at a time.
+
+        Args:
+            device: where a part of it gets its memory, when its turn comes; None is that it has it.
+            done: is called with each part, and its name in the module, once its own tensors are filled.
 
         Raises:
             CheckpointError: a weight is NaN or infinite, or would be in the module's dtype.
         """
-        tensors = _Renamed(tensors, self)
-        for name, ours in self._own(module.state_dict()).items():
+        tensors, known = _Renamed(tensors, self), self._own(module.state_dict()).keys()
+        for path, part in module.named_modules():
+            if device is not None:
+                part.to_empty(device=device, recurse=False)
+            self._write(path, part, known, tensors, where)
+            if done is not None:
+                done(path, part)
+
+    def _write(
+        self, path: str, part: nn.Module, known: Collection[str], tensors: Mapping[str, Tensor], where: str
+    ) -> None:
+        """Fill the own tensors of the part that has this name."""
+        for own, ours in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            if (name := f"{path}.{own}".lstrip(".")) not in known:
+                continue
             place = self.place(name)
-            for part, whole in _parts(ours, place):
-                part.copy_(part.new_zeros(()) if whole is None else _read(whole, tensors))
+            for some_of, whole in _parts(ours, place):
+                some_of.copy_(some_of.new_zeros(()) if whole is None else _read(whole, tensors))
             if not finite(ours):
                 raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite in {ours.dtype}")
 

@@ -51,6 +51,21 @@ def test_a_film_is_captioned(at: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+def test_weights_are_rounded_when_asked(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torchao", reason="the extra 'quantise' is not installed")
+    model, picture = str(at / "clip"), str(at / "0.png")
+    said = ["embed", picture, "--text", "a dog", "--model", model]
+    found = []
+    for how in ([], ["--quantise", "int8"]):
+        assert command([*said, *how]) == 0
+        found.append(lines(capsys)[0]["vector"])
+    quantised = mmworld.load(model, quantise="int8")
+    assert found[1] == pytest.approx(mmworld.embed(picture, model=quantised)[0].tolist(), abs=1e-6)
+    assert found[1] != pytest.approx(found[0], abs=1e-6)
+    assert command(["caption", picture, "--quantise", "int8"]) == 2
+    assert "nano has no weights of int8" in capsys.readouterr().err
+
+
 def test_a_model_that_does_not_tell_is_refused(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["caption", str(at / "0.png"), "--model", str(at / "clip")]) == 2
     assert "a CLIP cannot be shown something and tell of it" in capsys.readouterr().err

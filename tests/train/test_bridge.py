@@ -23,6 +23,7 @@ from mmworld.models.zoo.composed import Composed
 from mmworld.models.zoo.parity import CASES
 from mmworld.train.bridge import Fit, fit
 from mmworld.types import Chunk
+from mmworld.weights.quantise import floats, is_quantised
 
 pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
 FUSIONS = ("projection", "qformer", "cross", "early")
@@ -84,6 +85,31 @@ def test_its_bridges_learn_and_its_parts_stay(fusion: str, at: Path, tmp_path: P
     assert says(again, example("the snow", 1000)[0]) == "the snow"
     again.save(tmp_path / "twice")
     assert says(mmworld.load(tmp_path / "twice"), example("a dog", 1000)[0]) == "a dog"
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_bridges_learn_around_weights_of_int8(fusion: str, at: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchao", reason="the extra 'quantise' is not installed")
+    torch.manual_seed(0)
+    clip, llama = (mmworld.load(at / name, quantise="int8") for name in ("clip", "llama"))
+    model: Composed = mmworld.World.compose(vision=clip, language=llama, fusion=fusion, n=4, depth=1)
+    assert sum(is_quantised(p) for p in model.parameters()) > sum(is_quantised(p) for p in llama.parameters()) > 0
+    with pytest.raises(UsageError, match=r"language\..* is quantised and cannot be trained"):
+        model.freeze(("encoders",))
+    before = floats(model.state_dict())
+    before = {name: x.clone() for name, x in before.items()}
+    losses = list(fit(model, examples(20 * 12), Fit(20, 12, 5e-3)))
+    assert losses[-1] < losses[0]
+    now = floats(model.state_dict())
+    moved = {name for name, x in before.items() if not torch.equal(x, now[name])}
+    assert moved
+    assert all(name.startswith(("bridges.", "nothing")) or ".look." in name for name in moved)
+    model.save(tmp_path)
+    again: Any = mmworld.load(tmp_path)
+    assert all(torch.equal(x, now[name]) for name, x in again.state_dict().items())
+    assert float(again([example("a dog", 0)])) == pytest.approx(float(model([example("a dog", 0)])), rel=1e-4)
+    with pytest.raises(UsageError, match="nothing can be trained around weights of int4"):
+        mmworld.World.compose(vision=at / "clip", language=mmworld.load(at / "llama", quantise="int4"))
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -32,6 +32,7 @@ from mmworld.text.chat import Chat
 from mmworld.text.decoder import Decoder
 from mmworld.types import Chunk, Takes
 from mmworld.weights.keymap import KeyMap
+from mmworld.weights.quantise import is_quantised, take
 from mmworld.weights.sizes import Depth, Width
 
 SENSES = {"vision": "image", "video": "video", "audio": "audio", "points": "points"}
@@ -147,7 +148,14 @@ class Composed(nn.Module):
         return F.cross_entropy(logits.float(), row(self, list(chain.from_iterable(answers)))[0])
 
     def freeze(self, parts: Collection[str] = ("encoders", "language")) -> None:
-        """Train all but these parts; what the language model looks with is trained as a bridge is."""
+        """Train all but these parts; what the language model looks with is trained as a bridge is.
+
+        Raises:
+            UsageError: a part that would be trained has weights of few bits.
+        """
+        for name, parameter in self.named_parameters():
+            if is_quantised(parameter) and not name.startswith(tuple(f"{part}." for part in parts)):
+                raise UsageError(f"{name} is quantised and cannot be trained", hint="freeze its part, or load it whole")
         self.requires_grad_(True)
         for name in parts:
             self.get_submodule(name).requires_grad_(False)
@@ -198,7 +206,8 @@ def compose(
 
     Raises:
         CheckpointError: a part cannot be read.
-        UsageError: a part is not of the kind that is needed, or there is nothing to perceive with.
+        UsageError: a part is not of the kind that is needed or has weights of int4 (those of int8 pass gradients on),
+            or there is nothing to perceive with.
     """
     given = {"vision": vision, "video": video, "audio": audio, "points": points}
     parts = {SENSES[name]: _loaded(part) for name, part in given.items() if part is not None}
@@ -214,7 +223,7 @@ def compose(
         {"model_type": "composed", "senses": {k: s for k, (s, _) in found.items()}, "language": source.source, **sizes}
     )
     for name, (_, encoder) in found.items():
-        model.encoders[name].load_state_dict(encoder.state_dict())
+        take(model.encoders[name], encoder.state_dict())
     _fill(model.language, speaker)
     model.tokenizer, model.generation = source.tokenizer, source.generation
     model.processors = {name: p for part in parts.values() for name, p in getattr(part, "processors", {}).items()}
@@ -255,8 +264,9 @@ def _looked(contexts: Sequence[Tensor | None], lengths: tuple[int, ...]) -> dict
 
 def _fill(language: nn.Module, speaker: nn.Module) -> None:
     """The speaker's weights, whose layers may stand behind looks."""
-    own = language.state_dict()
+    own, said = language.state_dict(), dict[str, Tensor]()
     for name, x in speaker.state_dict().items():
         inside = name.replace("backbone.layers.", "").split(".", 1)
         looked = f"backbone.layers.{inside[0]}.layer.{inside[-1]}"
-        own[name if name in own else looked].copy_(x)
+        said[name if name in own else looked] = x
+    take(language, own | said)
