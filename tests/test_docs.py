@@ -35,8 +35,8 @@ def blocks() -> list[object]:
 
 
 def scripts() -> list[object]:
-    """The Python blocks that stand alone: those of README.md, docs/python.md and docs/borrowed.md."""
-    pages = [ROOT / "README.md", ROOT / "docs" / "python.md", ROOT / "docs" / "borrowed.md"]
+    """The Python blocks that stand alone: those of README.md, docs/python.md, docs/borrowed.md and docs/watching.md."""
+    pages = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("python", "borrowed", "watching"))]
     found = [(page, i, text) for page in pages for i, text in enumerate(SCRIPT.findall(page.read_text()))]
     return [pytest.param(text, id=f"{page.stem}-{i}") for page, i, text in found]
 

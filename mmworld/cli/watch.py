@@ -15,6 +15,7 @@ from mmworld.cli.console import say, shown
 from mmworld.cli.flags import SWITCH, positive
 from mmworld.cli.inputs import add_gate, go_offline, opened, span
 from mmworld.cli.journal import SUFFIXES, Journal, record
+from mmworld.cli.view import view
 from mmworld.errors import UsageError
 
 MODALITIES = ("video", "audio", "points", "sensor", "image")
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", metavar="FILE", help="keeps what was told, to be found when asked; see mmworld find"
     )
     written.add_argument("--save-every", type=positive, default=60.0, metavar="S", help="seconds between saves (60)")
+    written.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="on stderr")
     written.add_argument("--json", **SWITCH, help="an object for each event on standard output")
     add_gate(parser)
 
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         journals = [_journal(path, origin, live, resume, _waits(args)) for path in outputs]
         for journal in journals:
             scope.callback(journal.close)
+        scope.enter_context(view(live, args.progress))
         scope.enter_context(_kept(live, args, journals))
         if args.ask:
             threading.Thread(target=_ask, args=(live, args.ask), daemon=True, name="ask").start()

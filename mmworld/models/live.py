@@ -260,6 +260,8 @@ class Live:
                 self._serve(message)
         except BaseException as e:
             self._jobs.put(e)
+            for message in self._intake.posted():  # nobody must wait for an answer that cannot come
+                message.future.set_exception(e)
 
     def _take(self, lane: Lane | None, item: Any) -> None:
         if lane is None:

@@ -177,9 +177,10 @@ class Intake:
         """What is posted once the sources have ended, until this is closed."""
         while self._open:
             with self._changed:
-                message = self._posted.popleft() if self._posted else self._changed.wait(POLL) and None
-            if message is not None:
-                yield message
+                if not self._posted:
+                    self._changed.wait(POLL)
+                waiting = [self._posted.popleft()] if self._posted else []
+            yield from waiting
 
     def close(self) -> None:
         """End the readers; one that hangs in a device is left behind."""
@@ -212,7 +213,7 @@ class Intake:
             if lane.items or lane.ended or not behind:
                 continue
             until = min(newest - self.patience, end)
-            if lane.live and (gone := [m for m in behind if lane.clocks[m] < until - SAME]):
+            if lane.live and (gone := [m for m in behind if -math.inf < lane.clocks[m] < until - SAME]):
                 gap = Gap(lane.clocks[gone[0]], until, gone[0], "late", lane.name)
                 lane.clocks[gone[0]] = until
                 return lane, gap

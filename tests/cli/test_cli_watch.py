@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from test_cli_process import ENVIRONMENT
 
 import mmworld
 from mmworld.cli import command
 from mmworld.cli.formats import Origin
 from mmworld.cli.journal import Journal
+from mmworld.cli.view import state, table
 from mmworld.errors import UsageError
+from mmworld.stream.intake import Lane
 from mmworld.types import Caption, Gap
 
 SAMPLES = Path(mmworld.__file__).parent / "samples"
@@ -161,3 +167,27 @@ def test_what_came_live_is_gone_on_with_behind_what_is_there(tmp_path: Path) -> 
     assert path.read_text().split("\n\n")[1].startswith("2\n00:00:07,000")
     with pytest.raises(UsageError, match="exists"):
         Journal(path, ORIGIN)
+
+
+def test_how_it_stands_is_told_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    argv = ["watch", SCENE, "--with", f"sensor={MOTION}", "--real-time", "--end", "2", "--progress", "json"]
+    assert command(argv) == 0
+    told = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    assert told
+    assert [s["source"][-9:] for s in told[-1]["sources"]] == ["scene.mp4", "otion.csv"]
+    times = [t["sources"][0]["time"] for t in told]
+    assert times == sorted(times)
+    assert 0 < told[-1]["state_bytes"] < told[-1]["resident_bytes"]
+
+
+def test_what_a_terminal_shows() -> None:
+    lane = Lane("hall", True, {"video": 65.5}, counts=Counter(slow=3))
+    live = SimpleNamespace(lanes=[lane], nbytes=3 << 20, unsaid=2, delay=lambda part: part)
+    now = time.monotonic()
+    console, speeds = Console(record=True, width=100, file=io.StringIO()), {}
+    console.print(table(state(live, now), speeds, now))
+    lane.clocks["video"] = 75.5
+    console.print(table(state(live, now + 10), speeds, now + 10))
+    shown = " ".join(console.export_text().split())
+    assert "hall 01:05.500 0 3 slow read late 0.50 s, one in twenty 0.95 s, 2 untold; 3 of" in shown
+    assert "hall 01:15.500 1.0x 0 3 slow stalled" in shown
