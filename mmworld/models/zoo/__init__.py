@@ -63,6 +63,7 @@ FAMILIES = Registry(
         "t5": "mmworld.text.t5:T5",
         "timesformer": "mmworld.modalities.video.timesformer:TimeSformer",
         "videomae": "mmworld.modalities.video.tubelets:VideoMAE",
+        "vilbert": "mmworld.models.zoo.vilbert_tasks:vilbert",
         "visual_bert": "mmworld.models.zoo.visualbert:VisualBERT",
         "vit": "mmworld.vision.vit:ViT",
         "vivit": "mmworld.modalities.video.tubelets:ViViT",

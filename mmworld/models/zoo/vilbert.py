@@ -1,6 +1,6 @@
 """ViLBERT (Lu et al. 2019): a stream of words and one of a picture's regions, which look at each other where they meet.
 
-With the heads of the twelve tasks of 12-in-1 (Lu et al. 2020), by the names of facebookresearch/vilbert-multi-task.
+By the names of facebookresearch/vilbert-multi-task; `vilbert_tasks` has what one checkpoint was taught of twelve tasks.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from mmworld.attention import FULL
 from mmworld.config import config, pick
 from mmworld.errors import ConfigError
-from mmworld.fusion.coattention import CoAttention
+from mmworld.fusion import coattention
 from mmworld.nn.attention import Pass
 from mmworld.nn.layer import ACTIVATIONS, Layer, TransformerConfig
 from mmworld.text.bert import BertConfig, Embeddings, MaskedHead, names, told
 from mmworld.weights.checkpoint import load_pickled
-from mmworld.weights.keymap import Fuse, KeyMap, Place
+from mmworld.weights.keymap import KeyMap, Place
 from mmworld.weights.names import bert_layers
 from mmworld.weights.released import filled
 from mmworld.weights.sizes import Depth, Width
 
-TASKS, VQA, GQA = 20, 3129, 1533
-"""Tasks that have a token, and answers that there are: the released code fixes them."""
+TASKS = 20
+"""Tasks that may have a token: the released code fixes it."""
 
 
 @config
@@ -71,13 +71,13 @@ class ViLBERTConfig(BertConfig):
             order="post",
         )
 
-    def meeting(self) -> CoAttention:
+    def meeting(self) -> coattention.CoAttention:
         """A layer where the streams meet."""
         heads, width = self.bi_num_attention_heads, self.bi_hidden_size
         if width % heads:
             raise ConfigError(f"config.json: bi_hidden_size {width} is no multiple of bi_num_attention_heads {heads}")
         sizes = (replace(c, n_heads=heads, head_dim=width // heads) for c in (self.backbone, self.regions))
-        return CoAttention(*sizes)
+        return coattention.CoAttention(*sizes)
 
     @property
     def meetings(self) -> list[tuple[int, int]]:
@@ -231,63 +231,8 @@ class ViLBERT(nn.Module):
         regions = KeyMap(bert_layers("bert.", c.v_hidden_size)).moved(
             lambda n: n.replace("backbone.layers", "regions"), lambda n: n.replace("encoder.layer", "encoder.v_layer")
         )
-        return words | regions | _meeting(c.bi_hidden_size) | KeyMap(own, unused=("cls.predictions.decoder.weight",))
-
-
-class ViLBERTTasks(ViLBERT):
-    """One model of twelve tasks (Lu et al. 2020, section 3.2).
-
-    Args:
-        source: what config.json says, of `VILBertForVLTasks`.
-
-    Attributes:
-        vqa, gqa: pairs [B, P] to the scores of answers [B, 3129] of VQA and Visual Genome, and [B, 1533] of GQA.
-        fits: pairs to how well the text fits the picture [B, 1], among others: retrieval, and choices of VCR.
-        entails: pairs to [B, 3]: the picture contradicts the text, says neither, entails it.
-        true: pairs of one text with two pictures, side by side [B, 2 * P], to [B, 2]: it is false, or true (NLVR2).
-        meant: regions [B, R, E] to how likely the text means each [B, R, 1].
-
-    Raises:
-        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
-    """
-
-    def __init__(self, source: Mapping[str, Any]) -> None:
-        super().__init__(source)
-        p = self.config.bi_hidden_size
-        self.vqa, self.gqa = Classifier(p, 2 * p, VQA), Classifier(p, 2 * p, GQA)
-        self.true, self.entails = Classifier(2 * p, 2 * p, 2), nn.Linear(p, 3)
-        self.fits, self.meant = nn.Linear(p, 1), nn.Linear(self.config.v_hidden_size, 1)
-
-    @property
-    def keymap(self) -> KeyMap:
-        """Of `VILBertForVLTasks`'s names; its score of single words is asked for by no task."""
-        heads = {"fits": "vil_logit", "entails": "vil_tri_prediction", "meant": "vision_logit"}
-        own: dict[str, Place] = {f"{ours}.*": f"{theirs}.*" for ours, theirs in heads.items()}
-        for ours, theirs in (
-            ("vqa", "vil_prediction"),
-            ("gqa", "vil_prediction_gqa"),
-            ("true", "vil_binary_prediction"),
-        ):
-            own |= {f"{ours}.{n}.*": f"{theirs}.logit_fc.{i}.*" for n, i in (("dense", 0), ("norm", 2), ("out", 3))}
-        return super().keymap | KeyMap(own, unused=("linguisic_logit.*",))
-
-
-ARCHITECTURES: dict[str, type[ViLBERT]] = {
-    "BertForMultiModalPreTraining": ViLBERT,
-    "VILBertForVLTasks": ViLBERTTasks,
-}
-
-
-def vilbert(source: Mapping[str, Any]) -> ViLBERT:
-    """The model of the architecture that config.json names.
-
-    Raises:
-        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
-    """
-    name = next(iter(source.get("architectures") or ()), "BertForMultiModalPreTraining")
-    if name not in ARCHITECTURES:
-        raise ConfigError(f"config.json: architectures: {name} is none of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name](source)
+        meet = coattention.names(c.bi_hidden_size).within("meet.{i}.", "bert.encoder.c_layer.{i}.")
+        return words | regions | meet | KeyMap(own, unused=("cls.predictions.decoder.weight",))
 
 
 def located(features: Tensor, corners: Tensor, width: float, height: float) -> tuple[Tensor, Tensor]:
@@ -311,21 +256,3 @@ def _through(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     for layer in layers:
         x = layer(x, Pass(), 0)
     return x
-
-
-def _meeting(width: int) -> KeyMap:
-    """The names of the layers where the streams meet; 1 is of regions, 2 of words, and keys are the other's."""
-    at, table = "bert.encoder.c_layer.{i}", dict[str, Place]()
-    for stream, kind, own, other in (("regions", "v", 1, 2), ("words", "t", 2, 1)):
-        ours = f"meet.{{i}}.{stream}"
-        kv = tuple(f"{at}.biattention.{name}{other}.*" for name in ("key", "value"))
-        table |= {
-            f"{ours}.attention.q.*": f"{at}.biattention.query{own}.*",
-            f"{ours}.attention.kv.*": Fuse(kv, (width,) * 2),
-            f"{ours}.attention.out.*": f"{at}.biOutput.dense{own}.*",
-            f"{ours}.norm_attention.*": f"{at}.biOutput.LayerNorm{own}.*",
-            f"{ours}.feed.up.*": f"{at}.{kind}_intermediate.dense.*",
-            f"{ours}.feed.down.*": f"{at}.{kind}_output.dense.*",
-            f"{ours}.norm_feed.*": f"{at}.{kind}_output.LayerNorm.*",
-        }
-    return KeyMap(table, unused=(f"{at}.biOutput.q_dense1.*", f"{at}.biOutput.q_dense2.*"))  # made, never called
