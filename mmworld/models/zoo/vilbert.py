@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from mmworld.attention import FULL
@@ -28,6 +29,10 @@ from mmworld.weights.sizes import Depth, Width
 
 TASKS = 20
 """Tasks that may have a token: the released code fixes it."""
+
+
+Places = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=1024)]
+"""Layers of a stream."""
 
 
 @config
@@ -49,8 +54,8 @@ class ViLBERTConfig(BertConfig):
     v_hidden_act: Literal["gelu", "relu"] = "gelu"
     bi_hidden_size: Width = 1024
     bi_num_attention_heads: Width = 16
-    t_biattention_id: tuple[int, ...] = (10, 11)
-    v_biattention_id: tuple[int, ...] = (0, 1)
+    t_biattention_id: Places = (10, 11)
+    v_biattention_id: Places = (0, 1)
     fusion_method: Literal["mul", "sum"] = "mul"
     task_specific_tokens: bool = False
     model: Literal["bert"] = "bert"
@@ -82,19 +87,13 @@ class ViLBERTConfig(BertConfig):
     @property
     def meetings(self) -> list[tuple[int, int]]:
         """Before which layers of words and of regions the streams meet."""
-        for name, depth in (
-            ("t_biattention_id", self.num_hidden_layers),
-            ("v_biattention_id", self.v_num_hidden_layers),
-        ):
-            at = list(getattr(self, name))
-            if at != sorted(at) or not {*at} <= {*range(depth)}:
-                raise ConfigError(
-                    f"config.json: {name}: {at} must rise, from 0 to {depth - 1}: there are {depth} layers"
-                )
         t, v = self.t_biattention_id, self.v_biattention_id
+        for name, at, depth in (("t", t, self.num_hidden_layers), ("v", v, self.v_num_hidden_layers)):
+            if list(at) != sorted(at) or at[-1] >= depth:
+                raise ConfigError(f"config.json: {name}_biattention_id {at} must not fall, nor pass layer {depth - 1}")
         if len(t) != len(v):
             raise ConfigError(
-                f"config.json: t_biattention_id has {len(t)} layers and v_biattention_id {len(v)}: give pairs"
+                f"config.json: {len(t)} in t_biattention_id and {len(v)} in v_biattention_id are no pairs"
             )
         return list(zip(t, v, strict=True))
 
@@ -182,10 +181,7 @@ class ViLBERT(nn.Module):
         Raises:
             ValueError: tasks are given to a checkpoint that has no tokens for them, or missing for one that has.
         """
-        words, regions = (
-            self._with_task(self.embeddings(ids, FULL, types), tasks),
-            self.region_embeddings(features, boxes),
-        )
+        words, regions = self._told(ids, types, tasks), self.region_embeddings(features, boxes)
         t = v = 0
         for meet, (next_t, next_v) in zip(self.meet, self.meetings, strict=True):
             words, regions = _through(self.words[t:next_t], words), _through(self.regions[v:next_v], regions)
@@ -193,13 +189,14 @@ class ViLBERT(nn.Module):
             t, v = next_t, next_v
         return _through(self.words[t:], words), _through(self.regions[v:], regions)
 
-    def _with_task(self, words: Tensor, tasks: Tensor | None) -> Tensor:
+    def _told(self, ids: Tensor, types: Tensor | None, tasks: Tensor | None) -> Tensor:
+        """A text's words, and behind the first its task, which has no place and no type."""
         if (self.tasks is None) != (tasks is None):
             raise ValueError(f"task_specific_tokens is {self.config.task_specific_tokens}, and tasks are {tasks}")
+        words = self.embeddings(ids, FULL, types)
         if self.tasks is None:
             return words
-        told = self.embeddings.norm(self.tasks(tasks))
-        return torch.cat((words[:, :1], told[:, None], words[:, 1:]), dim=1)
+        return torch.cat((words[:, :1], self.embeddings.norm(self.tasks(tasks))[:, None], words[:, 1:]), dim=1)
 
     def pool(self, words: Tensor, regions: Tensor) -> Tensor:
         """What `forward` gives, to what stands for each pair of text and picture [B, P]."""
