@@ -99,7 +99,7 @@ class ViLBERTConfig(BertConfig):
 
 
 class Regions(nn.Module):
-    """What a region looks like and where it is, summed and normed (section 3.1)."""
+    """What a region looks like and where it is, summed and normed (section 2.2)."""
 
     def __init__(self, c: ViLBERTConfig) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ class ViLBERT(nn.Module):
 
 
 def located(features: Tensor, corners: Tensor, width: float, height: float) -> tuple[Tensor, Tensor]:
-    """What a detector found in a picture, to the features [R + 1, F] and boxes [R + 1, 5] of one pair (section 3.1).
+    """What a detector found in a picture, to the features [R + 1, F] and boxes [R + 1, 5] of one pair (section 2.2).
 
     The first is the whole picture, the mean of what was found. A box is its corners and its area, as shares of the
     picture's width, height and area.
