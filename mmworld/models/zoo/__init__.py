@@ -65,6 +65,7 @@ FAMILIES = Registry(
         "timesformer": "mmworld.modalities.video.timesformer:TimeSformer",
         "videoclip": "mmworld.models.zoo.videoclip:VideoCLIP",
         "videomae": "mmworld.modalities.video.tubelets:VideoMAE",
+        "vilbert": "mmworld.models.zoo.vilbert_tasks:vilbert",
         "visual_bert": "mmworld.models.zoo.visualbert:VisualBERT",
         "vit": "mmworld.vision.vit:ViT",
         "vivit": "mmworld.modalities.video.tubelets:ViViT",

@@ -16,6 +16,7 @@ from mmworld.models.zoo.parity.equations import (
     show_and_tell,
     silero_vad,
     videoclip,
+    vilbert,
 )
 
 EQUATIONS: dict[str, Callable[[], Pairs]] = {
@@ -27,5 +28,6 @@ EQUATIONS: dict[str, Callable[[], Pairs]] = {
     "Show and Tell": show_and_tell.compare,
     "Silero VAD": silero_vad.compare,
     "VideoCLIP": videoclip.compare,
+    "ViLBERT": vilbert.compare,
 }
 """By the name of the system: what ours gives and what the equations give, of a tiny model with random weights."""
