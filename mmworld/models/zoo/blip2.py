@@ -1,4 +1,4 @@
-"""BLIP-2 (Li et al. 2023): a picture encoder, a Q-Former, and a language model: OPT or T5."""
+"""BLIP-2 (Li et al. 2023): a picture encoder, a Q-Former, and a language model: OPT, LLaMA or T5."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from mmworld.config import config, pick
+from mmworld.errors import ConfigError
 from mmworld.fusion.projection import put
 from mmworld.fusion.qformer import Instructed, QFormer
 from mmworld.models.message import Message
-from mmworld.models.zoo.conversation import pictures, row, vocabulary, words
+from mmworld.models.zoo.conversation import check, prepared, row, shown, vocabulary, words
 from mmworld.nn.state import KVState
 from mmworld.text.decoder import Decoder
+from mmworld.text.llama import Llama
 from mmworld.text.opt import OPT
 from mmworld.text.t5 import T5
 from mmworld.types import Takes
 from mmworld.vision.blip import Blip2VisionConfig, BlipVision
 from mmworld.weights.keymap import KeyMap
 from mmworld.weights.sizes import Width
+
+LANGUAGES: dict[str, type[nn.Module]] = {"llama": Llama, "opt": OPT, "t5": T5}
+"""By the model type that config.json says of its text_config."""
 
 
 @config
@@ -34,6 +39,11 @@ class Blip2Config:
     num_query_tokens: Width = 32
     image_token_index: int | None = None
 
+    @property
+    def place(self) -> int | None:
+        """The id that stands for tokens of what is shown; None in older files."""
+        return self.image_token_index
+
 
 class Queried(nn.Module):
     """A language model that is told what a Q-Former finds in pictures.
@@ -41,18 +51,45 @@ class Queried(nn.Module):
     Args:
         c: sizes.
         qformer: what asks.
-        language: OPT, LLaMA or T5.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
     takes: ClassVar[Takes] = Takes(("image",))
     language: Any
 
-    def __init__(self, c: Blip2Config, qformer: QFormer | Instructed, language: nn.Module) -> None:
+    def __init__(self, c: Blip2Config, qformer: QFormer | Instructed) -> None:
         super().__init__()
+        if (kind := str(c.text_config.get("model_type"))) not in LANGUAGES:
+            raise ConfigError(f"config.json: text_config: model_type: {kind} is none of {', '.join(LANGUAGES)}")
         self.config = c
         self.vision = BlipVision(c.vision_config, Blip2VisionConfig)
-        self.qformer, self.language = qformer, language
+        self.qformer, self.language = qformer, LANGUAGES[kind](c.text_config)
         self.project = nn.Linear(qformer.config.hidden_size, self.language.embedding.embedding_dim)
+
+    def shown(self, messages: Sequence[Message]) -> Tensor | None:
+        """What is shown, prepared, in order [P, ...]; None if nothing is.
+
+        Raises:
+            UsageError: something is shown that the model does not take, or cannot be prepared.
+        """
+        check(messages, self.takes)
+        found = [prepared(self, chunk) for chunk in shown(messages, *self.takes.senses)]
+        return torch.cat(found) if found else None
+
+    def placed(self, ids: Tensor, seen: Tensor | None) -> Tensor:
+        """Ids [B, T], and tokens of what is shown [P, n, D] in the places that stand for them, to [B, T, D].
+
+        Raises:
+            ValueError: config.json names no id that stands for them, or they do not fill its places, or overfill them.
+        """
+        words: Tensor = self.language.embedding(ids)
+        if seen is None:
+            return words
+        if self.config.place is None:
+            raise ValueError("config.json names no id that stands for what is shown: begin puts it before the text")
+        return put(seen.flatten(0, 1), words, ids == self.config.place)
 
     def start(self, text: str, seen: Tensor | None) -> tuple[KVState, Tensor]:
         """The beginning of what follows tokens of pictures [P, n, D] and a text."""
@@ -100,8 +137,7 @@ class BLIP2(Queried):
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         c = pick(Blip2Config, source, where="config.json")
-        language = (T5 if c.text_config.get("model_type") == "t5" else OPT)(c.text_config)
-        super().__init__(c, QFormer(c.qformer_config, c.num_query_tokens), language)
+        super().__init__(c, QFormer(c.qformer_config, c.num_query_tokens))
         self.source = dict(source)
 
     def see(self, pixels: Tensor) -> Tensor:
@@ -112,17 +148,14 @@ class BLIP2(Queried):
         """Ids [B, T], and the pictures [P, 3, H, W] that stand in their `image_token_index`, to [B, T, D].
 
         Raises:
-            ValueError: the pictures do not fill those places, or overfill them.
+            ValueError: there is no such id, or the pictures do not fill those places, or overfill them.
         """
-        words: Tensor = self.language.embedding(ids)
-        if pixels is None or self.config.image_token_index is None:
-            return words
-        return put(self.see(pixels).flatten(0, 1), words, ids == self.config.image_token_index)
+        return self.placed(ids, None if pixels is None else self.see(pixels))
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Look at the pictures, and read the words after them: a question as the model was trained on them (section
         4.3), and how the answer begins."""
-        pixels = pictures(self, messages)
+        pixels = self.shown(messages)
         turns = ((m.role, words(m)) for m in messages if words(m))
         text = " ".join(said if role == "assistant" else f"Question: {said} Answer:" for role, said in turns)
         return self.start(text, None if pixels is None else self.see(pixels))

@@ -7,25 +7,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmworld.config import config, pick
 from mmworld.errors import UsageError
-from mmworld.fusion.projection import put
 from mmworld.fusion.qformer import Instructed
 from mmworld.models.message import Message
 from mmworld.models.zoo.blip2 import Blip2Config, Queried
-from mmworld.models.zoo.conversation import DESCRIBE, asked, begun, pictures, row
+from mmworld.models.zoo.conversation import DESCRIBE, asked, row, words
 from mmworld.nn.state import KVState
-from mmworld.text.llama import Llama
-from mmworld.text.opt import OPT
 from mmworld.text.pretrained import Pretrained
-from mmworld.text.t5 import T5
 
 TOKENIZER = "qformer_tokenizer"
 """The folder, within the checkpoint's, of the vocabulary that the Q-Former reads by."""
-LANGUAGES: dict[str, type[nn.Module]] = {"t5": T5, "opt": OPT, "llama": Llama}
 
 
 @config
@@ -50,8 +44,7 @@ class InstructBLIP(Queried):
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         c = pick(InstructBlipConfig, source, where="config.json")
-        language = LANGUAGES.get(str(c.text_config.get("model_type")), OPT)(c.text_config)
-        super().__init__(c, Instructed(c.qformer_config, c.num_query_tokens), language)
+        super().__init__(c, Instructed(c.qformer_config, c.num_query_tokens))
         self.source = dict(source)
 
     def see(self, pixels: Tensor, asked: Tensor) -> Tensor:
@@ -76,24 +69,23 @@ class InstructBLIP(Queried):
             answer: with T5, the ids so far of what it answers to `ids`, whose scores are given.
 
         Raises:
-            ValueError: the pictures do not fill those places, nothing is asked of them, or T5 has no answer so far.
+            ValueError: there is no such id, the pictures do not fill its places, nothing is asked of them, or T5 has
+                no answer so far.
         """
-        x = self.language.embedding(ids)
         if (pixels is None) != (asked is None):
             raise ValueError("pictures and what is asked of each go together: give both, or neither")
-        if pixels is not None and asked is not None:
-            place = -1 if self.config.image_token_index is None else self.config.image_token_index
-            x = put(self.see(pixels, asked).flatten(0, 1), x, torch.eq(ids, place))
-        return self.scores(x, state, answer)
+        seen = None if pixels is None or asked is None else self.see(pixels, asked)
+        return self.scores(self.placed(ids, seen), state, answer)
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
-        """Look at the pictures for what is asked, and read it; see `mmworld.models.message.Assistant.begin`."""
-        pixels = pictures(self, messages)
-        question = asked(messages) or DESCRIBE["image"]
-        text = f"{question} {begun(messages)}".rstrip()
+        """Look at what is shown for all that is asked, and read what was said, in its order; see
+        `mmworld.models.message.Assistant.begin`."""
+        pixels, question = self.shown(messages), asked(messages)
+        unasked = [] if question else [DESCRIBE[self.takes.senses[0]]]
+        text = " ".join([*unasked, *(words(m) for m in messages if words(m))])
         if pixels is None:
             return self.start(text, None)
-        ids = row(self, self.asks.encode(question)).expand(len(pixels), -1)
+        ids = row(self, self.asks.encode(question or unasked[0])).expand(len(pixels), -1)
         return self.start(text, self.see(pixels, ids))
 
     @cached_property

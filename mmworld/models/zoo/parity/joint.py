@@ -224,19 +224,17 @@ INSTRUCTED = {
     "instructblip, opt": _instruct({**OPT, "model_type": "opt"}),
     "instructblip, t5": _instruct({**T5, "model_type": "t5"}),
 }
+
+
+def _ask(text: dict[str, Any]) -> Case:
+    sizes = {**_BLIP2, "text_config": {**text, "vocab_size": 50}}
+    return Case("Blip2Config", "Blip2ForConditionalGeneration", sizes, _asks)
+
+
 ASKED = {
-    "blip-2, opt": Case(
-        "Blip2Config",
-        "Blip2ForConditionalGeneration",
-        {**_BLIP2, "text_config": {**OPT, "model_type": "opt"}},
-        _asks,
-    ),
-    "blip-2, t5": Case(
-        "Blip2Config",
-        "Blip2ForConditionalGeneration",
-        {**_BLIP2, "text_config": {**T5, "model_type": "t5", "vocab_size": 50}},
-        _asks,
-    ),
+    "blip-2, opt": _ask({**OPT, "model_type": "opt"}),
+    "blip-2, llama": _ask({**TOLD, "model_type": "llama"}),
+    "blip-2, t5": _ask({**T5, "model_type": "t5"}),
 }
 
 LOCATED = {
