@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from mmworld.models.zoo.blip2 import Blip2Config, Queried
 from mmworld.models.zoo.conversation import DESCRIBE, asked, row, words
 from mmworld.nn.state import KVState
 from mmworld.text.pretrained import Pretrained
+from mmworld.types import Takes
 
 TOKENIZER = "qformer_tokenizer"
 """The folder, within the checkpoint's, of the vocabulary that the Q-Former reads by."""
@@ -27,6 +28,18 @@ class InstructBlipConfig(Blip2Config):
     """What config.json says under these names, beside those of its parts."""
 
     model_type: Literal["instructblip"]  # type: ignore[assignment]
+
+
+@config
+class InstructBlipVideoConfig(Blip2Config):
+    """What config.json says under these names, beside those of its parts."""
+
+    model_type: Literal["instructblipvideo"]  # type: ignore[assignment]
+    video_token_index: int | None = None
+
+    @property
+    def place(self) -> int | None:
+        return self.video_token_index
 
 
 class InstructBLIP(Queried):
@@ -40,10 +53,11 @@ class InstructBLIP(Queried):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
+    kind: ClassVar[type[Blip2Config]] = InstructBlipConfig
     folder: Path
 
     def __init__(self, source: Mapping[str, Any]) -> None:
-        c = pick(InstructBlipConfig, source, where="config.json")
+        c = pick(self.kind, source, where="config.json")
         super().__init__(c, Instructed(c.qformer_config, c.num_query_tokens))
         self.source = dict(source)
 
@@ -60,16 +74,16 @@ class InstructBLIP(Queried):
         state: KVState | None = None,
         answer: Tensor | None = None,
     ) -> Tensor:
-        """Ids [B, T], and the pictures [P, 3, H, W] in the places of `image_token_index`, to the scores of the ids that
+        """Ids [B, T], and the what `see` takes [P, ...] in the places that stand for it, to the scores of the ids that
         follow [B, T, V].
 
         Args:
-            asked: what is asked of each picture, in the Q-Former's ids [P, N].
+            asked: what is asked of each picture or film, in the Q-Former's ids [P, N].
             state: of the text that goes on; None is a fresh one.
             answer: with T5, the ids so far of what it answers to `ids`, whose scores are given.
 
         Raises:
-            ValueError: there is no such id, the pictures do not fill its places, nothing is asked of them, or T5 has
+            ValueError: no id stands for what is shown, it does not fill its places, nothing is asked of it, or T5 has
                 no answer so far.
         """
         if (pixels is None) != (asked is None):
@@ -94,3 +108,28 @@ class InstructBLIP(Queried):
         if (found := Pretrained.load(self.folder / TOKENIZER)) is None:
             raise UsageError(f"this model's Q-Former has no vocabulary: {self.folder} lacks {TOKENIZER}")
         return found
+
+
+class InstructBLIPVideo(InstructBLIP):
+    """An InstructBLIP that is shown films: what it finds in each of four frames, one frame after the other.
+
+    Args:
+        source: what config.json says, of `InstructBlipVideoForConditionalGeneration`.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    kind = InstructBlipVideoConfig
+    takes = Takes(("video",), frames=4)
+
+    def see(self, pixels: Tensor, asked: Tensor) -> Tensor:
+        """Normalised films [B, F, 3, H, W], and in the Q-Former's ids what is asked of each [B, T], to tokens of the
+        language model [B, F * n, D]."""
+        frames = pixels.shape[1]
+        return (
+            super()
+            .see(pixels.flatten(0, 1), asked.repeat_interleave(frames, 0))
+            .unflatten(0, (-1, frames))
+            .flatten(1, 2)
+        )

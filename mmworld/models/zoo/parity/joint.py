@@ -211,6 +211,12 @@ def _instructed(ours: Any, theirs: Any) -> Pairs:
         yield ours(text, pictures, told), theirs(**shown).logits
 
 
+def _instructed_films(ours: Any, theirs: Any) -> Pairs:
+    text, films, told = asked(2, 6), noise(2, 2, 3, 8, 8), ids(12).view(2, 6)
+    shown = {"pixel_values": films, "qformer_input_ids": told, "input_ids": text}
+    yield ours(text, films, told), theirs(**shown).logits
+
+
 _INSTRUCT: dict[str, Any] = {**_BLIP2, "qformer_config": {**_QFORMER, "max_position_embeddings": 12}}
 
 
@@ -223,6 +229,17 @@ INSTRUCTED = {
     "instructblip": _instruct({**TOLD, "model_type": "llama"}),
     "instructblip, opt": _instruct({**OPT, "model_type": "opt"}),
     "instructblip, t5": _instruct({**T5, "model_type": "t5"}),
+    "instructblipvideo": Case(
+        "InstructBlipVideoConfig",
+        "InstructBlipVideoForConditionalGeneration",
+        {
+            **_INSTRUCT,
+            "text_config": {**TOLD, "model_type": "llama"},
+            "image_token_index": None,
+            "video_token_index": 49,
+        },
+        _instructed_films,
+    ),
 }
 
 
