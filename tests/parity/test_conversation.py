@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import answerer, captioner, saved, sized, vocabulary
+from PIL import Image
 from torch import Tensor
 
 import mmworld
+from mmworld.cli import command
 from mmworld.errors import CheckpointError, UsageError
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
@@ -118,6 +120,36 @@ def test_blip_2_captions_and_answers(kind: str, tmp_path: Path) -> None:
     given = {**pixels, "input_ids": torch.tensor([[2] * 3 + ids])}
     if kind == "opt":
         assert torch.allclose(again, theirs(**given).logits[:, -1], atol=1e-4)
+
+
+@torch.no_grad()
+def test_blip_2_matches_and_classifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the words of its processor, which here has no places for pictures, as in the folders that were released."""
+    fast = vocabulary(tmp_path)
+    case = sized(CASES["blip-2, matching"], len(fast))
+    case.sizes["qformer_config"] |= {"vocab_size": len(fast), "max_position_embeddings": 40}
+    theirs = saved(case, tmp_path)
+    prepare = hf.BlipImageProcessorPil(size=SIZE)
+    prepare.save_pretrained(tmp_path)
+    pixels, (shown,) = prepare(picture(), return_tensors="pt"), seen(picture())
+
+    def want(text: str) -> float:
+        given = {**pixels, **fast(text, return_tensors="pt", return_token_type_ids=False)}
+        scores = theirs(**given, use_image_text_matching_head=True).logits_per_image
+        return float(scores.softmax(-1)[0, 1])
+
+    texts = ["a dog", "two boys play in the snow"]
+    assert mmworld.match(shown, texts=texts, model=tmp_path)[0].tolist() == pytest.approx(list(map(want, texts)))
+    path = tmp_path / "a.png"
+    Image.fromarray(picture().permute(1, 2, 0).numpy()).save(path)
+    assert command(["classify", str(path), "--labels", "dog,snow", "--model", str(tmp_path), "--json"]) == 0
+    named = json.loads(capsys.readouterr().out)["labels"]
+    assert named == pytest.approx({label: want(f"a photo of a {label}") for label in ("dog", "snow")})
+    assert mmworld.embed(texts=texts, model=tmp_path).shape == (2, 20)
+    with pytest.raises(UsageError, match="a BLIP2Match has many directions for a thing"):
+        mmworld.embed(shown, model=tmp_path)
+    with pytest.raises(UsageError, match=r"the texts do not go into this model: .* the model has learned 40 places"):
+        mmworld.match(shown, texts=["x" * 50], model=tmp_path)
 
 
 @torch.no_grad()

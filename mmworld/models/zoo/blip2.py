@@ -1,4 +1,5 @@
-"""BLIP-2 (Li et al. 2023): a picture encoder, a Q-Former, and a language model: OPT, LLaMA or T5."""
+"""BLIP-2 (Li et al. 2023): a picture encoder, a Q-Former, and a language model: OPT, LLaMA or T5; or the first two
+alone, which match pictures and texts."""
 
 from __future__ import annotations
 
@@ -7,17 +8,22 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from mmworld.attention import Mask
 from mmworld.config import config, pick
 from mmworld.errors import ConfigError
+from mmworld.fusion.late import Late
 from mmworld.fusion.projection import put
 from mmworld.fusion.qformer import Instructed, QFormer
 from mmworld.models.message import Message
+from mmworld.models.zoo.blip import architecture
 from mmworld.models.zoo.conversation import check, prepared, row, shown, vocabulary, words
 from mmworld.nn.state import KVState
 from mmworld.text.decoder import Decoder
 from mmworld.text.llama import Llama
 from mmworld.text.opt import OPT
+from mmworld.text.packing import firsts, pack
 from mmworld.text.t5 import T5
 from mmworld.types import Takes
 from mmworld.vision.blip import Blip2VisionConfig, BlipVision
@@ -37,12 +43,22 @@ class Blip2Config:
     vision_config: dict[str, Any]
     qformer_config: dict[str, Any]
     num_query_tokens: Width = 32
+    image_text_hidden_size: Width = 256
     image_token_index: int | None = None
 
     @property
     def place(self) -> int | None:
         """The id that stands for tokens of what is shown; None in older files."""
         return self.image_token_index
+
+
+def blip2(source: Mapping[str, Any]) -> BLIP2 | BLIP2Match:
+    """The model of the architecture that config.json names.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+    return ARCHITECTURES[architecture(source, ARCHITECTURES)](source)
 
 
 class Queried(nn.Module):
@@ -170,3 +186,71 @@ class BLIP2(Queried):
             answer: with T5, the ids so far of what it answers to `ids`, whose scores are given.
         """
         return self.scores(self.embed(ids, pixels), state, answer)
+
+
+class BLIP2Match(Late):
+    """Whether a text is about a picture: the Q-Former's questions look at the one and read the other, and each judges
+    (figure 2). Without the text each of them, and the text by itself, have directions in one space.
+
+    Args:
+        source: what config.json says, of `Blip2ForImageTextRetrieval`.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    takes, alone = Takes(("image",)), True
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.source, c = dict(source), pick(Blip2Config, source, where="config.json")
+        self.vision = BlipVision(c.vision_config, Blip2VisionConfig)
+        self.qformer = Instructed(c.qformer_config, c.num_query_tokens)
+        width = self.qformer.config.hidden_size
+        self.picture_project, self.text_project = (nn.Linear(width, c.image_text_hidden_size) for _ in range(2))
+        self.fits = nn.Linear(width, 2)
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures [B, 3, H, W] to directions of length 1, one for each question [B, n, E]."""
+        unread = torch.zeros(len(pixels), 0, dtype=torch.long, device=pixels.device)
+        return F.normalize(self.picture_project(self.qformer(self.vision(pixels), unread)), dim=-1)
+
+    def embed_texts(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        ids, lengths = pack(texts, self.fits.weight.device)
+        told = self.qformer.read(ids, Mask("full", lengths=lengths))
+        return F.normalize(self.text_project(told[0, firsts(lengths)]), dim=-1)
+
+    def compare(self, seen: Tensor, told: Tensor) -> Tensor:
+        """Directions [pictures, n, E] and [texts, E] to scores [pictures, texts]: those of the best question."""
+        return (seen @ told.T).amax(1)
+
+    def forward(self, x: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Pictures and texts to the logits of each text being about each picture [pictures, texts]."""
+        seen = self.vision(x)
+        rows = [torch.tensor([list(t)] * len(seen), device=seen.device) for t in texts]
+        fits = torch.stack([self.fits(self.qformer(seen, ids)).mean(1) for ids in rows], dim=1)
+        return fits[..., 1] - fits[..., 0]
+
+    @property
+    def keymap(self) -> KeyMap:
+        """Of `Blip2ForImageTextRetrieval`'s names, where what the Q-Former reads by stands beside it."""
+        own = {
+            "picture_project.*": "vision_projection.*",
+            "text_project.*": "text_projection.*",
+            "fits.*": "itm_head.*",
+        }
+        qformer = self.qformer.keymap.moved(lambda n: f"qformer.{n}", _beside)
+        rest = KeyMap(own, unused=("embeddings.position_ids",))
+        return rest | qformer | self.vision.keymap.within("vision.", "vision_model.")
+
+
+def _beside(name: str) -> str:
+    return name.replace("qformer.embeddings.layernorm", "qformer.layernorm").replace(
+        "qformer.embeddings.", "embeddings."
+    )
+
+
+ARCHITECTURES: dict[str, type[BLIP2] | type[BLIP2Match]] = {
+    "Blip2ForConditionalGeneration": BLIP2,
+    "Blip2ForImageTextRetrieval": BLIP2Match,
+}

@@ -254,6 +254,23 @@ ASKED = {
     "blip-2, t5": _ask({**T5, "model_type": "t5"}),
 }
 
+_BLIP2_ITM: dict[str, Any] = {**_BLIP2, "image_token_index": None, "image_text_hidden_size": 20}
+_BLIP2_ITM["qformer_config"] = {**_QFORMER, "max_position_embeddings": 12, "use_qformer_text_input": True}
+
+
+def _judges(ours: Any, theirs: Any) -> Pairs:
+    pictures, texts = noise(2, 3, 8, 8), (ids(6)[0].tolist(), ids(6, 1)[0].tolist())
+    given = {"input_ids": torch.tensor(texts), "attention_mask": torch.ones(2, 6), "pixel_values": pictures}
+    itm = theirs(**given, use_image_text_matching_head=True).logits_per_image
+    yield ours(pictures, texts).diagonal(), itm[:, 1] - itm[:, 0]
+    told = theirs(**given)
+    seen, read = ours.embed(pictures), ours.embed_texts(texts)
+    yield seen, told.image_embeds
+    yield read, told.text_embeds
+    yield ours.compare(seen, read), told.logits_per_image
+
+
+JUDGED = {"blip-2, matching": Case("Blip2Config", "Blip2ForImageTextRetrieval", _BLIP2_ITM, _judges)}
 LOCATED = {
     "kosmos-2": Case("Kosmos2Config", "Kosmos2ForConditionalGeneration", _KOSMOS2, _locates),
     "kosmos-2, unscaled": Case(
@@ -264,4 +281,4 @@ LOCATED = {
     ),
 }
 
-CASES = LATE | LATE_FILMS | EARLY | PROJECTED | CROSSED | ASKED | INSTRUCTED | LOCATED
+CASES = LATE | LATE_FILMS | EARLY | PROJECTED | CROSSED | ASKED | INSTRUCTED | JUDGED | LOCATED
