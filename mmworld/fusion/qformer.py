@@ -8,10 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mmworld.attention import FULL
+from mmworld.attention import FULL, Mask
 from mmworld.config import config, pick
 from mmworld.nn.attention import CrossAttention, Pass
 from mmworld.nn.layer import FeedForward, Layer, TransformerConfig, make_norm
+from mmworld.nn.position import positions
 from mmworld.nn.transformer import Transformer
 from mmworld.weights.keymap import KeyMap, Leading, Place
 from mmworld.weights.names import bert_cross, bert_layers
@@ -72,14 +73,15 @@ class QFormer(nn.Module):
 class InstructedConfig(QFormerConfig):
     """What config.json says under these names."""
 
-    model_type: Literal["instructblip_qformer"]  # type: ignore[assignment]
+    model_type: Literal["blip_2_qformer", "instructblip_qformer", "instructblipvideo_qformer"]  # type: ignore[assignment]
+    use_qformer_text_input: Literal[True] = True  # type: ignore[assignment]
     vocab_size: Width = 30_522
     max_position_embeddings: Width = 512
 
 
 class Instructed(nn.Module):
-    """A Q-Former that reads what is asked, beside its questions, so that it looks for that (Dai et al. 2023,
-    InstructBLIP, section 2.3).
+    """A Q-Former that reads words, too: beside its questions, so that it looks for what is asked (Dai et al. 2023,
+    InstructBLIP, section 2.3) or for what a text says (Li et al. 2023, BLIP-2, figure 2), or by themselves.
 
     Args:
         source: what config.json says under `qformer_config`.
@@ -104,11 +106,21 @@ class Instructed(nn.Module):
         Raises:
             ValueError: more ids than the places that were learned.
         """
-        if ids.shape[1] > len(self.places.weight):
-            raise ValueError(f"{ids.shape[1]} ids are asked, the model has learned {len(self.places.weight)} places")
-        asked = self.questions.expand(len(seen), -1, -1)
-        told = self.words(ids) + self.places.weight[: ids.shape[1]]
+        asked, told = self.questions.expand(len(seen), -1, -1), self._told(ids, FULL)
         return self.backbone(self.norm(torch.cat((asked, told), dim=1)), FULL, context=seen)[:, : len(self.questions)]
+
+    def read(self, ids: Tensor, mask: Mask = FULL) -> Tensor:
+        """Ids [B, T] of words by themselves, or of texts packed in a row as the mask says, to [B, T, D].
+
+        Raises:
+            ValueError: more ids than the places that were learned.
+        """
+        return self.backbone(self.norm(self._told(ids, mask)), mask)
+
+    def _told(self, ids: Tensor, mask: Mask) -> Tensor:
+        if (most := max(mask.lengths or (ids.shape[1],))) > len(self.places.weight):
+            raise ValueError(f"{most} ids are given, the model has learned {len(self.places.weight)} places")
+        return self.words(ids) + self.places(positions(mask, ids.shape[1], ids.device))
 
     @property
     def keymap(self) -> KeyMap:
@@ -127,15 +139,19 @@ class Instructed(nn.Module):
 
 
 class Beside(Layer):
-    """A layer whose first n tokens look and have a feed-forward of their own; the others are words."""
+    """A layer whose first n tokens look and have a feed-forward of their own; the others are words, as all are where
+    there is nothing to look at."""
 
     def __init__(self, c: TransformerConfig, n: int, cross: CrossAttention | None) -> None:
         super().__init__(c, cross=cross)
         self.n, self.feed_words, self.norm_words = n, FeedForward(c), make_norm(c)
 
     def forward(self, x: Tensor, run: Pass, layer: int) -> Tensor:
-        """x [B, n + T, D] to [B, n + T, D]."""
-        asked, words = self.attend(x, run, layer).tensor_split((self.n,), dim=1)
+        """x [B, n + T, D] to [B, n + T, D]; or, without a context, [B, T, D] to [B, T, D]."""
+        x = self.attend(x, run, layer)
+        if run.context is None:
+            return self.branch(x, self.norm_words, self.feed_words)
+        asked, words = x.tensor_split((self.n,), dim=1)
         return torch.cat(
             (self.think(self.look(asked, run, layer)), self.branch(words, self.norm_words, self.feed_words)), dim=1
         )

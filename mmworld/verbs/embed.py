@@ -36,7 +36,7 @@ def embed(*things: Shown, texts: Sequence[str] = (), model: Any, device: str = "
 
     Raises:
         CheckpointError: there is no such model.
-        UsageError: the model does not embed things, or texts.
+        UsageError: the model does not embed things, or texts, or gives many directions for a thing (BLIP-2).
         MediaError: a thing is refused, or holds nothing that the model takes.
     """
     encoder = loaded(model, device)
@@ -84,6 +84,10 @@ def shown(model: Any, thing: Shown, start: float = 0.0, end: float | None = None
 def _embedded(model: Any, thing: Shown, span: dict[str, Any]) -> Tensor:
     if isinstance(model, Late):
         mean = torch.cat([model.embed(x) for x in shown(model, thing, **span)]).mean(0, keepdim=True)
+        if mean.ndim > 2:
+            raise UsageError(
+                f"a {type(model).__name__} has many directions for a thing, not one", hint="match compares"
+            )
         return F.normalize(mean, dim=-1) if model.unit else mean
     pool = able(model, "pool", "give a vector for a thing", "encode", "match").pool
     return torch.cat([pool(model(x)) for x in shown(model, thing, **span)]).mean(0, keepdim=True)

@@ -117,7 +117,8 @@ def _as_now(said: dict[str, Any]) -> dict[str, Any]:
     Kosmos-2's asks for a square. What is null is not done."""
     said = {n: False if value is None and n.startswith("do_") else value for n, value in said.items()}
     size: Any = said.get("size")
-    kind = re.split("Image|Feature", str(said.get("image_processor_type", said.get("feature_extractor_type"))))[0]
+    types = (said.get(f"{part}_type") for part in ("image_processor", "video_processor", "feature_extractor"))
+    kind = re.split("Image|Feature", next(filter(None, types), ""))[0]
     if isinstance(size, int) and kind in ("CLIP", "Bit", "VideoMAE", "ConvNext"):
         size = {"shortest_edge": size}
     if said.get("use_square_size") and isinstance(size, dict) and "shortest_edge" in size:

@@ -86,31 +86,6 @@ def load_pickled(path: Path | str) -> dict[str, Any]:
     return held
 
 
-@torch.no_grad()
-def load_into(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str = "checkpoint") -> None:
-    """Fill every parameter and buffer of `module` from `tensors`, floats of any width into floats.
-
-    Raises:
-        CheckpointError: names are missing or unknown, a shape or kind differs, or a weight is NaN or infinite; the
-            first few are named. The module is untouched then.
-    """
-    own = module.state_dict()
-    faults = {
-        "missing": [n for n in own if n not in tensors],
-        "unknown": [n for n in tensors if n not in own],
-        "of another shape or kind": [
-            f"{n} {describe(tensors[n])} for {describe(x)}" for n, x in own.items() if not fits(tensors.get(n, x), x)
-        ],
-        "not finite": [n for n, x in tensors.items() if not finite(x)],
-    }
-    if any(faults.values()):
-        raise CheckpointError(
-            f"{where}: " + "; ".join(f"{what}: {some(names)}" for what, names in faults.items() if names)
-        )
-    for name, x in own.items():
-        x.copy_(tensors[name])
-
-
 def save(module: nn.Module, path: Path | str, *, dtype: torch.dtype | None = None) -> None:
     """Write the state of `module` to `path`, floats as `dtype` if given. Atomic, see `save_tensors`.
 

@@ -74,6 +74,8 @@ class KeyMap:
 
     def place(self, name: str) -> Place:
         """Where our `name` stands in theirs; CheckpointError if the table does not say."""
+        if name in self.table:  # one without a hole
+            return self.table[name]
         for ours, place in self.table.items():
             if match := _pattern(ours).fullmatch(name):
                 return _over(place, lambda n: _fill(n, match.groups()))
@@ -121,20 +123,25 @@ class KeyMap:
         Raises:
             CheckpointError: names are missing or unknown, or a shape or kind differs; the first few are named.
         """
+        _refuse(self._faults(module, tensors), where)
+
+    def _faults(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
+        """What `check` finds wrong, by its kind."""
         tensors = _Renamed(tensors, self)
         own = self._own(module.state_dict())
         places = {name: self.place(name) for name in own}
         wanted = [n for place in places.values() for n in _names(place)]
         unused = [_pattern(u) for u in self.unused]
         left = [n for n in tensors.keys() - set(wanted) if not any(u.fullmatch(n) for u in unused)]
-        faults = {"missing": [n for n in wanted if n not in tensors], "unknown": sorted(left)}
-        if not faults["missing"]:
-            odd = [(places[n], x) for n, x in own.items() if not fits(_read(places[n], tensors), x)]
-            said = [f"{', '.join(_names(p))} {describe(_read(p, tensors))} for {describe(x)}" for p, x in odd]
-            faults["of another shape or kind"] = said
-        if any(faults.values()):
-            said = [f"{what}: {some(names)}" for what, names in faults.items() if names]
-            raise CheckpointError(f"{where}: {'; '.join(said)}")
+        there = [(p, own[n]) for n, p in places.items() if all(part in tensors for part in _names(p))]
+        odd = [(p, x) for p, x in there if not fits(_read(p, tensors), x)]
+        return {
+            "missing": [n for n in wanted if n not in tensors],
+            "unknown": sorted(left),
+            "of another shape or kind": [
+                f"{', '.join(_names(p))} {describe(_read(p, tensors))} for {describe(x)}" for p, x in odd
+            ],
+        }
 
     @torch.no_grad()
     def fill(
@@ -180,6 +187,24 @@ class KeyMap:
         """Those of ours that checkpoints have."""
         fresh = [_pattern(name) for name in self.fresh]
         return {n: x for n, x in tensors.items() if not any(f.fullmatch(n) for f in fresh)}
+
+
+def load_into(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str = "checkpoint") -> None:
+    """Fill every parameter and buffer of `module` from `tensors` of the same names, floats of any width into floats.
+
+    Raises:
+        CheckpointError: names are missing or unknown, a shape or kind differs, or a weight is NaN or infinite; the
+            first few are named. The module is untouched then.
+    """
+    same = KeyMap({name: name for name in module.state_dict()})
+    _refuse(same._faults(module, tensors) | {"not finite": [n for n, x in tensors.items() if not finite(x)]}, where)
+    same.fill(module, tensors, where=where)
+
+
+def _refuse(faults: Mapping[str, list[str]], where: str) -> None:
+    if any(faults.values()):
+        said = [f"{what}: {some(names)}" for what, names in faults.items() if names]
+        raise CheckpointError(f"{where}: {'; '.join(said)}")
 
 
 class _Renamed(Mapping[str, Tensor]):

@@ -100,6 +100,18 @@ def test_the_last_way_to_speak_holds(capsys: Capture) -> None:
     assert effective(capsys, "--at-end", "--every", "3")["at_end"] is False
 
 
+SPANS = (
+    ["caption", "x"],
+    ["transcribe", "x"],
+    ["ask", "what?", "x"],
+    ["match", "x", "--text", "a"],
+    ["classify", "x"],
+    ["embed", "x"],
+    ["ground", "x"],
+)
+"""The verbs that look at a stretch of what they are given."""
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -109,7 +121,7 @@ def test_the_last_way_to_speak_holds(capsys: Capture) -> None:
         (["caption", "x", "--every", "0"], "more than 0"),
         (["caption", "x", "--start", "1:2:3:4"], "HH:MM:SS"),
         (["caption", "x", "--end", "nan"], "from 0 up"),
-        (["caption", "x", "--start", "5", "--end", "5"], "not after"),
+        *(([*argv, "--start", "5", "--end", "5"], "--end 5 is not after --start 5") for argv in SPANS),
         (["caption", "x", "-f", "doc"], "'doc' is not one of"),
         (["caption", "x", "--device", "tpu"], "cuda"),
         (["caption", "x", "-f", "srt,vtt", "-o", "-"], "one format"),

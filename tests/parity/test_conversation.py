@@ -4,6 +4,7 @@ processor.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import answerer, captioner, saved, sized, vocabulary
+from PIL import Image
 from torch import Tensor
 
 import mmworld
-from mmworld.errors import UsageError
+from mmworld.cli import command
+from mmworld.errors import CheckpointError, UsageError
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
 from mmworld.models.message import Message
@@ -113,11 +116,40 @@ def test_blip_2_captions_and_answers(kind: str, tmp_path: Path) -> None:
         want = told(theirs, {**pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}, skip)
         assert says(ours, Message("user", (*seen(picture()), *words))) == want
     ids = fast("Question: what is this? Answer: a dog Question: and that? Answer: two").input_ids
-    asked = Message("user", ("what is this?",)), Message("assistant", ("a dog",)), Message("user", ("and that?",))
-    again = ours.begin([Message("user", seen(picture())), *asked, Message("assistant", ("two",))])[1]
+    again = ours.begin(asked_in_turns(*seen(picture())))[1]
     given = {**pixels, "input_ids": torch.tensor([[2] * 3 + ids])}
     if kind == "opt":
         assert torch.allclose(again, theirs(**given).logits[:, -1], atol=1e-4)
+
+
+@torch.no_grad()
+def test_blip_2_matches_and_classifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the words of its processor, which here has no places for pictures, as in the folders that were released."""
+    fast = vocabulary(tmp_path)
+    case = sized(CASES["blip-2, matching"], len(fast))
+    case.sizes["qformer_config"] |= {"vocab_size": len(fast), "max_position_embeddings": 40}
+    theirs = saved(case, tmp_path)
+    prepare = hf.BlipImageProcessorPil(size=SIZE)
+    prepare.save_pretrained(tmp_path)
+    pixels, (shown,) = prepare(picture(), return_tensors="pt"), seen(picture())
+
+    def want(text: str) -> float:
+        given = {**pixels, **fast(text, return_tensors="pt", return_token_type_ids=False)}
+        scores = theirs(**given, use_image_text_matching_head=True).logits_per_image
+        return float(scores.softmax(-1)[0, 1])
+
+    texts = ["a dog", "two boys play in the snow"]
+    assert mmworld.match(shown, texts=texts, model=tmp_path)[0].tolist() == pytest.approx(list(map(want, texts)))
+    path = tmp_path / "a.png"
+    Image.fromarray(picture().permute(1, 2, 0).numpy()).save(path)
+    assert command(["classify", str(path), "--labels", "dog,snow", "--model", str(tmp_path), "--json"]) == 0
+    named = json.loads(capsys.readouterr().out)["labels"]
+    assert named == pytest.approx({label: want(f"a photo of a {label}") for label in ("dog", "snow")})
+    assert mmworld.embed(texts=texts, model=tmp_path).shape == (2, 20)
+    with pytest.raises(UsageError, match="a BLIP2Match has many directions for a thing"):
+        mmworld.embed(shown, model=tmp_path)
+    with pytest.raises(UsageError, match=r"the texts do not go into this model: .* the model has learned 40 places"):
+        mmworld.match(shown, texts=["x" * 50], model=tmp_path)
 
 
 @torch.no_grad()
@@ -137,6 +169,44 @@ def test_instructblip_looks_for_what_is_asked(kind: str, tmp_path: Path) -> None
     shown |= {"attention_mask": torch.ones_like(ids)}
     want = told(theirs, shown, 1 if kind == ", t5" else ids.shape[1])
     assert says(ours, Message("user", (*seen(picture()), text))) == want
+    ids = torch.tensor([[2] * 3 + fast("what is this? a dog and that? two").input_ids])
+    shown |= {"qformer_input_ids": torch.tensor([asks("what is this? and that?").input_ids]), "input_ids": ids}
+    shown |= {"attention_mask": torch.ones_like(ids)}
+    assert says(ours, *asked_in_turns(*seen(picture()))) == told(theirs, shown, 1 if kind == ", t5" else ids.shape[1])
+
+
+def asked_in_turns(*shown: Chunk) -> tuple[Message, ...]:
+    """Two questions about what is shown, and what was said to each."""
+    first = Message("user", (*shown, "what is this?")), Message("assistant", ("a dog",))
+    return *first, Message("user", ("and that?",)), Message("assistant", ("two",))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["blip-2, opt", "instructblip"])
+def test_pictures_without_a_place_are_refused(name: str, tmp_path: Path) -> None:
+    """As transformers does, which fails at it; what is not a picture is refused, too."""
+    theirs = saved(CASES[name], tmp_path)
+    theirs.config.image_token_index = None
+    theirs.save_pretrained(tmp_path)
+    ours, pixels, ids = mmworld.load(tmp_path), torch.zeros(1, 3, 8, 8), torch.tensor([[49, 49, 49, 5]])
+    given = {"pixel_values": pixels, "input_ids": ids}
+    asked = () if name == "blip-2, opt" else (ids,)
+    with pytest.raises(AttributeError):
+        theirs(**given, **({"qformer_input_ids": ids} if asked else {}))
+    with pytest.raises(ValueError, match="names no id that stands for what is shown"):
+        ours(ids, pixels, *asked)
+    with pytest.raises(UsageError, match="takes image, not audio"):
+        ours.begin([Message("user", (Chunk(torch.zeros(9, 1), 0.0, 1.0, "audio"), "what?"))])
+
+
+@pytest.mark.parametrize("name", ["blip-2, opt", "instructblip"])
+def test_another_language_model_is_named(name: str, tmp_path: Path) -> None:
+    saved(CASES[name], tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())
+    said["text_config"]["model_type"] = "gpt_neox"
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    with pytest.raises(CheckpointError, match=r"text_config: model_type: gpt_neox is none of llama, opt, t5$"):
+        mmworld.load(tmp_path)
 
 
 def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:

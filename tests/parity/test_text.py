@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from borrowed import LENGTHS, check
+from borrowed import LENGTHS, check, hf
 
+from mmworld.config import pick
 from mmworld.models.zoo.parity.case import Case, both, ids
 from mmworld.models.zoo.parity.text import DECODERS, ENCODERS, REWRITERS
 from mmworld.nn.state import KVState
+from mmworld.text.llama import LlamaConfig
 
 
 @torch.no_grad()
@@ -37,6 +40,15 @@ def test_a_decoder_goes_on_as_the_reference_does(case: Case, tmp_path: Path) -> 
         said.append(int(logits[0].argmax()))
         logits = ours.read(torch.tensor([[said[-1]]]), state)
     assert said == told.tolist()
+
+
+@pytest.mark.parametrize("said", [{}, {"sliding_window": None}, {"sliding_window": 8}], ids=str)
+@pytest.mark.parametrize("kind", ["mistral", "llama", "qwen2"])
+def test_a_window_that_is_not_spoken_of_is_the_reference_s(kind: str, said: dict[str, Any]) -> None:
+    """Only a Mistral's config means one by saying nothing."""
+    theirs = hf.AutoConfig.for_model(kind, **said)
+    window = getattr(theirs, "sliding_window", None) if kind == "mistral" else None
+    assert pick(LlamaConfig, {"model_type": kind, **said}).window == window
 
 
 @torch.no_grad()

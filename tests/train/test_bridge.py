@@ -4,6 +4,7 @@ back from their folder.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +13,19 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import matcher, saved, sized, vocabulary
+from clips import clip
 
 import mmworld
 from mmworld.errors import UsageError
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
 from mmworld.modalities.pointcloud.pointbert import PointBert, PointBertConfig
+from mmworld.models.looking import parts
 from mmworld.models.message import Message
 from mmworld.models.zoo.composed import Composed
 from mmworld.models.zoo.parity import CASES
 from mmworld.train.bridge import Fit, fit
-from mmworld.types import Chunk
+from mmworld.types import Chunk, Takes
 from mmworld.weights.quantise import floats, is_quantised
 
 pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
@@ -32,11 +35,15 @@ COLOURS = {"a dog": (230, 20, 20), "the snow": (20, 230, 20), "two boys": (20, 2
 
 @pytest.fixture(scope="module")
 def at(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a CLIP, a Whisper and a LLaMA."""
+    """A folder with a CLIP, a VideoMAE that knows its films as pictures, as it was released, a Whisper and a LLaMA."""
     folder = tmp_path_factory.mktemp("parts")
-    for name in ("clip", "whisper", "llama"):
+    for name in ("clip", "videomae", "whisper", "llama"):
         (folder / name).mkdir()
     matcher(folder / "clip")
+    saved(CASES["videomae"], folder / "videomae")
+    told = {"image_processor_type": "VideoMAEImageProcessor", "size": 16, "crop_size": 16, "do_center_crop": True}
+    told |= {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.9, 0.8, 0.7], "resample": 2}
+    (folder / "videomae" / "preprocessor_config.json").write_text(json.dumps(told))
     whisper = CASES["whisper"]
     saved(replace(whisper, sizes={**whisper.sizes, "max_source_positions": 50}), folder / "whisper")
     import transformers
@@ -61,9 +68,9 @@ def examples(n: int) -> Iterator[tuple[Message, Message]]:
 
 
 @torch.no_grad()
-def says(model: Any, *messages: Message) -> str:
+def says(model: Any, *messages: Message, n: int = 8) -> str:
     state, logits = model.begin(messages)
-    return decode(model, state, logits, stop=Stop(8))[0].text
+    return decode(model, state, logits, stop=Stop(n))[0].text
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -161,6 +168,54 @@ def test_all_senses_come_together(at: Path) -> None:
     assert isinstance(says(model, asked), str)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", ["projection", "cross"])
+def test_pictures_and_films_each_come_by_their_own_encoder(fusion: str, at: Path, tmp_path: Path) -> None:
+    """Each is prepared as its encoder's folder says, at first and in a folder that was saved and read twice."""
+    torch.manual_seed(0)
+    clip_, videomae = at / "clip", at / "videomae"
+    model = mmworld.World.compose(vision=clip_, video=videomae, language=at / "llama", fusion=fusion, n=4, depth=1)
+    model.save(tmp_path / "once")
+    mmworld.load(tmp_path / "once").save(tmp_path / "twice")
+    film = Chunk(torch.randint(0, 256, (4, 3, 20, 30), dtype=torch.uint8), 0.0, 2.0, "video")
+    looked = picture((200, 0, 0), 0)
+    import transformers
+
+    frames = [f.permute(1, 2, 0).numpy() for f in film.data]
+    prepare = transformers.VideoMAEImageProcessorPil.from_pretrained(videomae, do_center_crop=True)
+    pixels = prepare(frames, return_tensors="pt").pixel_values
+    tokens = transformers.VideoMAEModel.from_pretrained(videomae)(pixels).last_hidden_state
+    eyes = transformers.CLIPModel.from_pretrained(clip_).vision_model
+    shown = transformers.CLIPImageProcessorPil.from_pretrained(clip_)(looked.data[0], return_tensors="pt").pixel_values
+    seen = eyes(shown).last_hidden_state
+    message = Message("user", (looked, "and", film, "?"))
+    want = says(model, message)
+    for again in (model, mmworld.load(tmp_path / "once"), mmworld.load(tmp_path / "twice")):
+        assert again.takes == Takes(("image", "video"), frames=4)
+        assert torch.allclose(again.see(film), model.bridges["video"](tokens)[0], atol=1e-4)
+        assert torch.allclose(again.see(looked), model.bridges["image"](seen)[0], atol=1e-4)
+        assert says(again, message) == want
+
+
+@torch.no_grad()
+def test_a_composed_model_tells_of_films(at: Path, tmp_path: Path) -> None:
+    """Of what is too short for its encoder some frames are shown twice; pictures are as many as it takes."""
+    torch.manual_seed(0)
+    (tmp_path / "film.mp4").write_bytes(clip(12, fps=10))
+    for senses, frames in (({"video": at / "videomae"}, 4), ({"vision": at / "clip"}, 8)):
+        model = mmworld.World.compose(**senses, language=at / "llama")
+        shown = parts(tmp_path / "film.mp4", model.takes)
+        assert sum(len(chunk.data) for chunk in shown) == frames
+        assert mmworld.ask("what?", tmp_path / "film.mp4", model=model, stop=Stop(4)) == says(
+            model, Message("user", (*shown, "what?")), n=4
+        )
+        captions = mmworld.caption(tmp_path / "film.mp4", model=model, policy=mmworld.Every(0.5))
+        assert [c.start for c in captions] == pytest.approx([0.0, 0.5, 1.0])
+    film = Chunk(torch.arange(3)[:, None, None, None].expand(3, 3, 16, 16).to(torch.uint8) * 80, 0.0, 1.0, "video")
+    model = mmworld.World.compose(video=at / "videomae", language=at / "llama")
+    assert torch.equal(model.see(film), model.see(replace(film, data=film.data[[0, 1, 1, 2]])))
+
+
 def test_what_cannot_be_composed_is_refused(at: Path) -> None:
     with pytest.raises(UsageError, match="nothing to perceive with"):
         mmworld.World.compose(language=at / "llama")
@@ -168,6 +223,8 @@ def test_what_cannot_be_composed_is_refused(at: Path) -> None:
         mmworld.World.compose(vision=at / "clip", language=at / "clip")
     with pytest.raises(UsageError, match="a Llama encodes nothing for another"):
         mmworld.World.compose(vision=at / "llama", language=at / "llama")
+    with pytest.raises(UsageError, match="a CLIP encodes image, not video"):
+        mmworld.World.compose(video=at / "clip", language=at / "llama")
     model = mmworld.World.compose(vision=at / "clip", language=at / "llama")
     model.freeze(("encoders", "language", "bridges"))
     with pytest.raises(UsageError, match="all of the model is frozen"):

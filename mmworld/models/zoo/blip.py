@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -41,10 +41,15 @@ def blip(source: Mapping[str, Any]) -> BLIP | BLIPMatch:
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
-    name = next(iter(source.get("architectures") or ()), "BlipForConditionalGeneration")
-    if name not in ARCHITECTURES:
-        raise ConfigError(f"config.json: architectures: {name} is none of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name](source)
+    return ARCHITECTURES[architecture(source, ARCHITECTURES)](source)
+
+
+def architecture(source: Mapping[str, Any], known: Collection[str]) -> str:
+    """The one of the known that config.json names, the first if it names none; ConfigError if it is another."""
+    name = str(next(iter(source.get("architectures") or known)))
+    if name not in known:
+        raise ConfigError(f"config.json: architectures: {name} is none of {', '.join(known)}")
+    return name
 
 
 class BLIP(nn.Module):

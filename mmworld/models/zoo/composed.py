@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +47,8 @@ PLAIN = Chat("{% for m in messages %}{{ m.content }} {% endfor %}")
 FILES = ("tokenizer*", "vocab*", "merges.txt", "chat_template*", "special_tokens_map.json", "generation_config.json")
 Fusion = Literal["projection", "qformer", "cross", "early"]
 LOOK_EVERY = 2
+FRAMES = 8
+"""Of a film, shown as pictures where nothing encodes films."""
 
 
 @config
@@ -97,7 +100,8 @@ class Composed(nn.Module):
         if c.fusion == "cross":
             self.nothing = nn.Parameter(torch.zeros(c.n, told))
             gated.insert(self.language.backbone, lambda i: None if i % LOOK_EVERY else _look(told))
-        self.takes = Takes(tuple(c.senses), frames=8 if "image" in c.senses else 16)
+        films: Any = self.encoders["video"] if "video" in c.senses else None
+        self.takes = Takes(tuple(c.senses), frames=FRAMES if films is None else films.takes.frames)
         self.sources: dict[str, Path] = {}
 
     def see(self, chunk: Chunk) -> Tensor:
@@ -105,7 +109,7 @@ class Composed(nn.Module):
         if chunk.modality == "points":
             x = like(self, points(chunk.data, self.config.senses["points"].get("point_dims", 3))[None])
         else:
-            x = prepared(self, chunk)
+            x = prepared(self, _even(chunk, self.takes.frames) if chunk.modality == "video" else chunk)
         seen: Tensor = self.bridges[chunk.modality](self.encoders[chunk.modality](x))
         return seen.flatten(0, 1)
 
@@ -216,7 +220,7 @@ def compose(
         raise UsageError(f"a {type(speaker).__name__} is no language model that writes")
     if not parts:
         raise UsageError("nothing to perceive with", hint="give vision, video, audio or points")
-    found = {name: encoders.part(part) for name, part in parts.items()}
+    found = {name: _encoder(part, name) for name, part in parts.items()}
     sizes = {"fusion": fusion, "n": n, "depth": depth}
     source: Any = speaker
     model = Composed(
@@ -226,7 +230,8 @@ def compose(
         take(model.encoders[name], encoder.state_dict())
     _fill(model.language, speaker)
     model.tokenizer, model.generation = source.tokenizer, source.generation
-    model.processors = {name: p for part in parts.values() for name, p in getattr(part, "processors", {}).items()}
+    prepares = {name: processors.of(getattr(part, "processors", {}), name) for name, part in parts.items()}
+    model.processors = {name: prepare for name, prepare in prepares.items() if prepare is not None}
     folders = {name: getattr(part, "folder", None) for name, part in {**parts, "language": speaker}.items()}
     model.sources = {name: folder for name, folder in folders.items() if folder is not None}
     model.freeze()
@@ -235,6 +240,20 @@ def compose(
 
 def _loaded(part: Any) -> Any:
     return zoo.load(part) if isinstance(part, str | os.PathLike) else part
+
+
+def _encoder(part: Any, modality: str) -> tuple[dict[str, Any], nn.Module]:
+    source, encoder = encoders.part(part)
+    takes: Takes | None = getattr(encoder, "takes", None)
+    if takes is not None and modality not in takes.senses:
+        raise UsageError(f"a {type(part).__name__} encodes {', '.join(takes.senses)}, not {modality}")
+    return source, encoder
+
+
+def _even(film: Chunk, n: int) -> Chunk:
+    """A film of n frames, evenly out of those there are: those of a short one several times."""
+    shown = len(film.data)
+    return film if shown == n else replace(film, data=film.data[(2 * torch.arange(n) + 1) * shown // (2 * n)])
 
 
 def _bridge(c: ComposedConfig, modality: str, seen: int, told: int) -> nn.Module:

@@ -5,27 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmworld.config import config, pick
 from mmworld.errors import UsageError
-from mmworld.fusion.projection import put
 from mmworld.fusion.qformer import Instructed
 from mmworld.models.message import Message
 from mmworld.models.zoo.blip2 import Blip2Config, Queried
-from mmworld.models.zoo.conversation import DESCRIBE, asked, begun, pictures, row
+from mmworld.models.zoo.conversation import DESCRIBE, asked, row, words
 from mmworld.nn.state import KVState
-from mmworld.text.llama import Llama
-from mmworld.text.opt import OPT
 from mmworld.text.pretrained import Pretrained
-from mmworld.text.t5 import T5
+from mmworld.types import Takes
 
 TOKENIZER = "qformer_tokenizer"
 """The folder, within the checkpoint's, of the vocabulary that the Q-Former reads by."""
-LANGUAGES: dict[str, type[nn.Module]] = {"t5": T5, "opt": OPT, "llama": Llama}
 
 
 @config
@@ -33,6 +28,18 @@ class InstructBlipConfig(Blip2Config):
     """What config.json says under these names, beside those of its parts."""
 
     model_type: Literal["instructblip"]  # type: ignore[assignment]
+
+
+@config
+class InstructBlipVideoConfig(Blip2Config):
+    """What config.json says under these names, beside those of its parts."""
+
+    model_type: Literal["instructblipvideo"]  # type: ignore[assignment]
+    video_token_index: int | None = None
+
+    @property
+    def place(self) -> int | None:
+        return self.video_token_index
 
 
 class InstructBLIP(Queried):
@@ -46,12 +53,12 @@ class InstructBLIP(Queried):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
+    kind: ClassVar[type[Blip2Config]] = InstructBlipConfig
     folder: Path
 
     def __init__(self, source: Mapping[str, Any]) -> None:
-        c = pick(InstructBlipConfig, source, where="config.json")
-        language = LANGUAGES.get(str(c.text_config.get("model_type")), OPT)(c.text_config)
-        super().__init__(c, Instructed(c.qformer_config, c.num_query_tokens), language)
+        c = pick(self.kind, source, where="config.json")
+        super().__init__(c, Instructed(c.qformer_config, c.num_query_tokens))
         self.source = dict(source)
 
     def see(self, pixels: Tensor, asked: Tensor) -> Tensor:
@@ -67,33 +74,32 @@ class InstructBLIP(Queried):
         state: KVState | None = None,
         answer: Tensor | None = None,
     ) -> Tensor:
-        """Ids [B, T], and the pictures [P, 3, H, W] in the places of `image_token_index`, to the scores of the ids that
+        """Ids [B, T], and the what `see` takes [P, ...] in the places that stand for it, to the scores of the ids that
         follow [B, T, V].
 
         Args:
-            asked: what is asked of each picture, in the Q-Former's ids [P, N].
+            asked: what is asked of each picture or film, in the Q-Former's ids [P, N].
             state: of the text that goes on; None is a fresh one.
             answer: with T5, the ids so far of what it answers to `ids`, whose scores are given.
 
         Raises:
-            ValueError: the pictures do not fill those places, nothing is asked of them, or T5 has no answer so far.
+            ValueError: no id stands for what is shown, it does not fill its places, nothing is asked of it, or T5 has
+                no answer so far.
         """
-        x = self.language.embedding(ids)
         if (pixels is None) != (asked is None):
             raise ValueError("pictures and what is asked of each go together: give both, or neither")
-        if pixels is not None and asked is not None:
-            place = -1 if self.config.image_token_index is None else self.config.image_token_index
-            x = put(self.see(pixels, asked).flatten(0, 1), x, torch.eq(ids, place))
-        return self.scores(x, state, answer)
+        seen = None if pixels is None or asked is None else self.see(pixels, asked)
+        return self.scores(self.placed(ids, seen), state, answer)
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
-        """Look at the pictures for what is asked, and read it; see `mmworld.models.message.Assistant.begin`."""
-        pixels = pictures(self, messages)
-        question = asked(messages) or DESCRIBE["image"]
-        text = f"{question} {begun(messages)}".rstrip()
+        """Look at what is shown for all that is asked, and read what was said, in its order; see
+        `mmworld.models.message.Assistant.begin`."""
+        pixels, question = self.shown(messages), asked(messages)
+        unasked = [] if question else [DESCRIBE[self.takes.senses[0]]]
+        text = " ".join([*unasked, *(words(m) for m in messages if words(m))])
         if pixels is None:
             return self.start(text, None)
-        ids = row(self, self.asks.encode(question)).expand(len(pixels), -1)
+        ids = row(self, self.asks.encode(question or unasked[0])).expand(len(pixels), -1)
         return self.start(text, self.see(pixels, ids))
 
     @cached_property
@@ -102,3 +108,28 @@ class InstructBLIP(Queried):
         if (found := Pretrained.load(self.folder / TOKENIZER)) is None:
             raise UsageError(f"this model's Q-Former has no vocabulary: {self.folder} lacks {TOKENIZER}")
         return found
+
+
+class InstructBLIPVideo(InstructBLIP):
+    """An InstructBLIP that is shown films: what it finds in each of four frames, one frame after the other.
+
+    Args:
+        source: what config.json says, of `InstructBlipVideoForConditionalGeneration`.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    kind = InstructBlipVideoConfig
+    takes = Takes(("video",), frames=4)
+
+    def see(self, pixels: Tensor, asked: Tensor) -> Tensor:
+        """Normalised films [B, F, 3, H, W], and in the Q-Former's ids what is asked of each [B, T], to tokens of the
+        language model [B, F * n, D]."""
+        frames = pixels.shape[1]
+        return (
+            super()
+            .see(pixels.flatten(0, 1), asked.repeat_interleave(frames, 0))
+            .unflatten(0, (-1, frames))
+            .flatten(1, 2)
+        )

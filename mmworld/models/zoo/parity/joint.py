@@ -211,6 +211,12 @@ def _instructed(ours: Any, theirs: Any) -> Pairs:
         yield ours(text, pictures, told), theirs(**shown).logits
 
 
+def _instructed_films(ours: Any, theirs: Any) -> Pairs:
+    text, films, told = asked(2, 6), noise(2, 2, 3, 8, 8), ids(12).view(2, 6)
+    shown = {"pixel_values": films, "qformer_input_ids": told, "input_ids": text}
+    yield ours(text, films, told), theirs(**shown).logits
+
+
 _INSTRUCT: dict[str, Any] = {**_BLIP2, "qformer_config": {**_QFORMER, "max_position_embeddings": 12}}
 
 
@@ -223,22 +229,48 @@ INSTRUCTED = {
     "instructblip": _instruct({**TOLD, "model_type": "llama"}),
     "instructblip, opt": _instruct({**OPT, "model_type": "opt"}),
     "instructblip, t5": _instruct({**T5, "model_type": "t5"}),
-}
-ASKED = {
-    "blip-2, opt": Case(
-        "Blip2Config",
-        "Blip2ForConditionalGeneration",
-        {**_BLIP2, "text_config": {**OPT, "model_type": "opt"}},
-        _asks,
-    ),
-    "blip-2, t5": Case(
-        "Blip2Config",
-        "Blip2ForConditionalGeneration",
-        {**_BLIP2, "text_config": {**T5, "model_type": "t5", "vocab_size": 50}},
-        _asks,
+    "instructblipvideo": Case(
+        "InstructBlipVideoConfig",
+        "InstructBlipVideoForConditionalGeneration",
+        {
+            **_INSTRUCT,
+            "text_config": {**TOLD, "model_type": "llama"},
+            "image_token_index": None,
+            "video_token_index": 49,
+        },
+        _instructed_films,
     ),
 }
 
+
+def _ask(text: dict[str, Any]) -> Case:
+    sizes = {**_BLIP2, "text_config": {**text, "vocab_size": 50}}
+    return Case("Blip2Config", "Blip2ForConditionalGeneration", sizes, _asks)
+
+
+ASKED = {
+    "blip-2, opt": _ask({**OPT, "model_type": "opt"}),
+    "blip-2, llama": _ask({**TOLD, "model_type": "llama"}),
+    "blip-2, t5": _ask({**T5, "model_type": "t5"}),
+}
+
+_BLIP2_ITM: dict[str, Any] = {**_BLIP2, "image_token_index": None, "image_text_hidden_size": 20}
+_BLIP2_ITM["qformer_config"] = {**_QFORMER, "max_position_embeddings": 12, "use_qformer_text_input": True}
+
+
+def _judges(ours: Any, theirs: Any) -> Pairs:
+    pictures, texts = noise(2, 3, 8, 8), (ids(6)[0].tolist(), ids(6, 1)[0].tolist())
+    given = {"input_ids": torch.tensor(texts), "attention_mask": torch.ones(2, 6), "pixel_values": pictures}
+    itm = theirs(**given, use_image_text_matching_head=True).logits_per_image
+    yield ours(pictures, texts).diagonal(), itm[:, 1] - itm[:, 0]
+    told = theirs(**given)
+    seen, read = ours.embed(pictures), ours.embed_texts(texts)
+    yield seen, told.image_embeds
+    yield read, told.text_embeds
+    yield ours.compare(seen, read), told.logits_per_image
+
+
+JUDGED = {"blip-2, matching": Case("Blip2Config", "Blip2ForImageTextRetrieval", _BLIP2_ITM, _judges)}
 LOCATED = {
     "kosmos-2": Case("Kosmos2Config", "Kosmos2ForConditionalGeneration", _KOSMOS2, _locates),
     "kosmos-2, unscaled": Case(
@@ -249,4 +281,4 @@ LOCATED = {
     ),
 }
 
-CASES = LATE | LATE_FILMS | EARLY | PROJECTED | CROSSED | ASKED | INSTRUCTED | LOCATED
+CASES = LATE | LATE_FILMS | EARLY | PROJECTED | CROSSED | ASKED | INSTRUCTED | JUDGED | LOCATED
