@@ -13,7 +13,7 @@ from typing import Any
 from mmworld.cli.caption import add_speech
 from mmworld.cli.console import say, shown
 from mmworld.cli.flags import SWITCH, positive
-from mmworld.cli.inputs import add_gate, go_offline, opened, span
+from mmworld.cli.inputs import add_gate, opened, settle_gate, span
 from mmworld.cli.journal import SUFFIXES, Journal, record
 from mmworld.cli.view import view
 from mmworld.errors import UsageError
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Watch until the sources end; 0, or 3 if one of them failed."""
-    go_offline(args)
+    settle_gate(args)
     outputs = [Path(o) for o in args.output]
     if bad := [o for o in outputs if o.suffix.removeprefix(".") not in SUFFIXES]:
         raise UsageError(f"-o {shown(str(bad[0]))}: not one of .{', .'.join(SUFFIXES)}")

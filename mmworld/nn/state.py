@@ -56,6 +56,10 @@ class KVState:
         """Position of the token that comes next."""
         return self.offset + len(self) + self.delta
 
+    def places(self, n: int, device: torch.device | None = None) -> Tensor:
+        """Positions of the n tokens that come next [n]."""
+        return torch.arange(self.next, self.next + n, device=device)
+
     @property
     def compact(self) -> bool:
         """Whether positions are counted among what is held."""
@@ -106,6 +110,13 @@ class KVState:
         self.keys = [Row(r.x[rows]) for r in self.keys]
         self.values = [Row(r.x[rows]) for r in self.values]
         self.context = {i: (_rows(k, rows), _rows(v, rows)) for i, (k, v) in self.context.items()}
+
+    def apart(self) -> list[KVState]:
+        """Each row of the batch as a state by itself."""
+        out = [self.fork() for _ in range(len(self.keys[0].x))]
+        for i, one in enumerate(out):
+            one.select(torch.tensor([i]))
+        return out
 
     def mask(self, new: tuple[int, ...]) -> Mask:
         """The rule for new blocks as queries over held and new blocks as keys."""
