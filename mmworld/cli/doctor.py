@@ -146,6 +146,7 @@ def _extras() -> Iterator[Fact]:
     yield _installed("decord", "decord", "sparse reading on request")
     yield _installed("xformers", "gpu", "attention on CUDA")
     yield _installed("lightning", "train", "mmworld train")
+    yield _installed("llguidance", "grammar", "an answer in JSON by a schema")
     found = shutil.which("espeak-ng")
     yield Fact(
         "espeak-ng",
