@@ -56,7 +56,7 @@ class Grammar:
 
     @classmethod
     def json(cls, schema: Mapping[str, Any]) -> Grammar:
-        """JSON by a schema; the keys of an object in the schema's order.
+        """JSON by a schema; the keys of an object in the schema's order, and no DEL (U+007F) in a text.
 
         Raises:
             UsageError: the schema is none, or asks for what llguidance does not know, or it is not installed.

@@ -191,6 +191,7 @@ def test_a_valid_answer_stays_as_it_is(
 ) -> None:
     marks = (",", ":") if tight else None
     text = json.dumps(value, indent=indent, separators=marks, ensure_ascii=plain)
+    assume("\x7f" not in text)  # which llguidance leaves out
     ids = tokenizer.encode(text, whole=False) if isinstance(tokenizer, Pretrained) else tokenizer.encode(text)
     assume(tokenizer.decode(ids).strip() == text)  # SentencePiece writes some characters otherwise
     model = Script(tokenizer, ids)
