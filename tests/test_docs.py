@@ -74,7 +74,7 @@ def _borrow(text: str) -> None:
 def test_documented_scripts_run(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _samples(tmp_path, monkeypatch, wants_nano=True)
     _borrow(script)
-    exec(compile(script, "documented", "exec"), {"__name__": "documented"})
+    exec(compile(script, "documented", "exec", dont_inherit=True), {"__name__": "documented"})
 
 
 @pytest.mark.parametrize("recipe", RECIPE.findall((ROOT / "docs" / "training.md").read_text()))

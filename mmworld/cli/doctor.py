@@ -147,6 +147,7 @@ def _extras() -> Iterator[Fact]:
     yield _installed("xformers", "gpu", "attention on CUDA")
     yield _installed("torchao", "quantise", "weights of int8 and int4")
     yield _installed("lightning", "train", "mmworld train")
+    yield _installed("llguidance", "grammar", "an answer in JSON by a schema")
     found = shutil.which("espeak-ng")
     yield Fact(
         "espeak-ng",

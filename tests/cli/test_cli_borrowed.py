@@ -112,3 +112,47 @@ def test_vectors_are_written(at: Path, tmp_path: Path, capsys: pytest.CaptureFix
         assert np.array_equal(read(tmp_path / name), told)
     assert command(["embed", *given, "-o", "out.csv"]) == 2
     assert command(["embed", "--model", str(at / "clip")]) == 2
+
+
+SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}, "sure": {"type": "boolean"}}}
+SIDE |= {"required": ["side", "sure"], "additionalProperties": False}
+
+
+def test_an_answer_is_json_by_a_schema(at: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "side.json").write_text(json.dumps(SIDE))
+    flags = ["--model", str(at / "llava"), "--schema", str(tmp_path / "side.json")]
+    assert command(["ask", "where?", str(at / "0.png"), *flags]) == 0
+    told = capsys.readouterr().out
+    assert (list(json.loads(told)), json.loads(told)["side"] in ("left", "right")) == (["side", "sure"], True)
+    for way in ([], ["--temperature", "1.5", "--seed", "3"]):
+        assert command(["ask", "where?", str(at / "0.png"), *flags, "--json", *way]) == 0
+        (said,) = lines(capsys)
+        assert isinstance(json.loads(said["answer"])["sure"], bool)
+    assert said["answer"] != told.strip()
+
+
+def test_an_answer_that_is_cut_is_an_error(at: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "side.json").write_text(json.dumps(SIDE))
+    flags = ["--model", str(at / "llava"), "--schema", str(tmp_path / "side.json")]
+    for cut in (["--max-tokens", "4"], ["--stop", '"si']):
+        assert command(["ask", "where?", str(at / "0.png"), *flags, *cut]) == 2
+        assert "the answer was cut before it was whole JSON" in capsys.readouterr().err
+
+
+def test_a_bad_schema_is_told_in_one_line(at: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, ask = tmp_path / "bad.json", ["ask", "where?", str(at / "0.png"), "--model", "no/such/model", "--schema"]
+    for text, why in (
+        (None, "No such file"),
+        ("{", "not JSON"),
+        ("[1]", "must be an object"),
+        ('{"type": "thing"}', "not a schema: Invalid type: thing"),
+        ('{"uniqueItems": true}', 'not a schema: Unimplemented keys: ["uniqueItems"]'),
+    ):
+        if text is not None:
+            path.write_text(text)
+        assert command([*ask, str(path)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(path) in line
+        assert why in line
+    assert command([*ask, str(path), "--choice", "left"]) == 2
+    assert "--choice and --schema both say what the answer is" in capsys.readouterr().err

@@ -202,3 +202,23 @@ def test_a_language_model_is_asked_in_words(tmp_path: Path) -> None:
     assert mmworld.ask("what is this?", model=tmp_path, stop=Stop(8)) == told
     with pytest.raises(MediaError):
         mmworld.ask("what?", photograph(tmp_path / "a.png"), model=tmp_path)
+
+
+def test_a_schema_holds_in_a_conversation(tmp_path: Path) -> None:
+    answerer(tmp_path)
+    picture, schema = photograph(tmp_path / "a.png"), {"type": "array", "items": {"enum": [1, "a dog"]}, "maxItems": 2}
+    for sampler in (mmworld.generate.samplers.Greedy(), mmworld.generate.beam.Beam(2)):
+        talk = mmworld.Conversation(tmp_path, sampler=sampler, stop=Stop(120))
+        talk.show(picture)
+        said = talk.ask("what?", schema=schema)
+        assert set(json.loads(said)) <= {1, "a dog"}
+        assert talk.messages[-1].parts == (said,)
+        assert talk.sampler == sampler
+    before = list(talk.messages)
+    with pytest.raises(UsageError, match=r"was cut before it was whole JSON \(let it be longer: max_tokens is 120\)"):
+        talk.ask("and?", schema={"type": "string", "minLength": 500})
+    assert talk.messages == before
+    with pytest.raises(UsageError, match="begin and schema both say"):
+        talk.ask("and?", "so", schema)
+    with pytest.raises(UsageError, match="choices and schema both say"):
+        mmworld.ask("and?", model=tmp_path, choices=("a",), schema=schema)

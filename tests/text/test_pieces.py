@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import vocabularies
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import normalizers
@@ -17,25 +17,14 @@ from mmworld.errors import CheckpointError, UsageError
 from mmworld.text.pretrained import Pretrained
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="the extra 'sentencepiece' is not installed")
-TEXTS = ["the cat sat on the mat", "naïve cafés, 3 dogs!", "two boys play in the snow", "a dog runs"] * 20
 MARKS = ["<s>", "</s>", "<unk>", "<image>"]
 MIXED = st.lists(st.text(max_size=12) | st.sampled_from([*MARKS, " ", "  the", "cat\n"]), max_size=8).map("".join)
 
 
 def trained(path: Path, kind: str) -> Any:
     """A small model of a kind in a file, and as the library reads it."""
-    model, fallback = io.BytesIO(), kind != "char"
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS),
-        model_writer=model,
-        model_type=kind,
-        vocab_size=330 if fallback else 40,
-        byte_fallback=fallback,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    path.write_bytes(model.getvalue())
-    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    path.write_bytes(model := vocabularies.sentencepiece(kind))
+    return sentencepiece.SentencePieceProcessor(model_proto=model)
 
 
 @pytest.fixture(scope="module", params=["llama", "bpe", "unigram", "char"])
