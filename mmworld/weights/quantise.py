@@ -63,14 +63,11 @@ class Quantiser:
         self._rounded += 1
 
     def tell(self, where: str) -> None:
-        """Log how many layers are rounded, and which are not."""
+        """Log how many layers are rounded, and which are not: a warning if there are such, or if nothing is rounded."""
         told = f"{where}: {self._rounded} linear layers in {self.kind}"
         if self._stay:
-            log.warning(
-                "%s; %d stay as they were, their widths do not fit: %s", told, len(self._stay), some(self._stay)
-            )
-        else:
-            log.info("%s", told)
+            told += f"; {len(self._stay)} stay as they were, their widths do not fit: {some(self._stay)}"
+        log.log(logging.INFO if self._rounded and not self._stay else logging.WARNING, "%s", told)
 
 
 def fits(layer: nn.Linear, kind: Bits) -> bool:

@@ -81,6 +81,14 @@ def test_what_stays_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> N
     assert caplog.records[0].levelno == logging.WARNING
 
 
+def test_a_model_of_which_nothing_is_rounded_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    rounding = Quantiser("int8", "cpu", torch.float32)
+    for name, layer in nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32)).named_modules():
+        rounding(name, layer)
+    rounding.tell("resnet")
+    assert caplog.record_tuples[0][1:] == (logging.WARNING, "resnet: 0 linear layers in int8")
+
+
 @torch.no_grad()
 def test_int8_is_saved_as_the_floats_it_stands_for(folder: Path, tmp_path: Path) -> None:
     model: Any = mmworld.load(folder, quantise="int8")
