@@ -262,6 +262,29 @@ def test_what_is_no_schema_is_told_in_a_line(schema: dict[str, Any], why: str) -
         Grammar.json(schema)
 
 
+def test_an_object_has_no_other_keys_than_its_schema_names() -> None:
+    """Not in disguise either; what speaks of other keys, and names that look like keywords, are left as they are."""
+    inner = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    outer = {"type": "object", "properties": {"p": inner, "properties": {"type": "integer"}}, "required": ["p"]}
+    for schema, text, fits in (
+        (inner, r'{"a": 1, "\u0061": "x"}', False),
+        (inner, '{"a": 1, "b": 2}', False),
+        (inner | {"additionalProperties": True}, '{"a": 1, "b": 2}', True),
+        (outer, '{"p": {"a": 1}, "properties": 3}', True),
+        (outer, '{"p": {"a": 1, "b": 1}}', False),
+        (outer, '{"p": {"a": 1}, "additionalProperties": 3}', False),
+        ({"allOf": [inner, {"properties": {"b": {"type": "integer"}}}]}, '{"a": 1, "b": 2}', True),
+        ({"const": {"properties": {}}}, '{"properties": {}}', True),
+    ):
+        assert Grammar.json(schema).accepts(text) == fits, (schema, text)
+
+
+@pytest.mark.parametrize("schema", [[1], True, {"a": {1}}])
+def test_what_is_no_object_is_no_schema(schema: Any) -> None:
+    with pytest.raises(UsageError, match="not a schema"):
+        Grammar.json(schema)
+
+
 def test_what_cannot_be_held_to_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r'^not a grammar: unknown name: "foo"$'):
         Grammar("start: foo")
