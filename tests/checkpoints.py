@@ -102,6 +102,18 @@ def matcher(folder: Path) -> tuple[Any, Any, Any]:
     return theirs, fast, prepare
 
 
+def judge(folder: Path) -> tuple[Any, Any, Any]:
+    """A BLIP-2 that matches, its vocabulary and its processor of pictures."""
+    import transformers
+
+    fast, case = vocabulary(folder), CASES["blip-2, matching"]
+    reads = {**case.sizes["qformer_config"], "vocab_size": len(fast)}
+    theirs = saved(replace(case, sizes={**case.sizes, "qformer_config": reads}), folder)
+    prepare = transformers.BlipImageProcessorPil(size={"height": 8, "width": 8})
+    prepare.save_pretrained(folder)
+    return theirs, fast, prepare
+
+
 PLACED = (
     "An image of<phrase> a dog</phrase><object><patch_index_0101><patch_index_0567></object> and"
     "<phrase> two boys</phrase><object><patch_index_0044><patch_index_0236></delimiter_of_multi_objects/>"

@@ -60,10 +60,10 @@ SYSTEMS = (
     System(
         "BLIP-2",
         ("blip-2",),
-        "caption, ask",
+        "caption, ask, match",
         "image, text",
         "qformer",
-        ("Salesforce/blip2-opt-2.7b", "Salesforce/blip2-flan-t5-xl"),
+        ("Salesforce/blip2-opt-2.7b", "Salesforce/blip2-flan-t5-xl", "Salesforce/blip2-itm-vit-g"),
     ),
     System("LLaVA 1.5", ("llava",), "caption, ask", "image, text", "projection", ("llava-hf/llava-1.5-7b-hf",)),
     System(

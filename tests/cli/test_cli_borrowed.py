@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import answerer, captioner, matcher
+from checkpoints import answerer, captioner, judge, matcher
 from clips import clip
 from PIL import Image
 from safetensors.numpy import load_file
@@ -25,7 +25,7 @@ pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
 def at(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models and media."""
     folder = tmp_path_factory.mktemp("borrowed")
-    for name, make in (("blip", captioner), ("llava", answerer), ("clip", matcher)):
+    for name, make in (("blip", captioner), ("llava", answerer), ("clip", matcher), ("blip-2", judge)):
         (folder / name).mkdir()
         make(folder / name)
     (folder / "film.mp4").write_bytes(clip(60, fps=10))
@@ -71,11 +71,12 @@ def test_a_question_is_answered(at: Path, capsys: pytest.CaptureFixture[str], mo
     assert "top_p must be in (0, 1]" in capsys.readouterr().err
 
 
-def test_texts_are_matched_and_labels_given(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pictures, flags = [str(at / f"{i}.png") for i in range(2)], ["--model", str(at / "clip")]
+@pytest.mark.parametrize("name", ["clip", "blip-2"])
+def test_texts_are_matched_and_labels_given(name: str, at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures, flags = [str(at / f"{i}.png") for i in range(2)], ["--model", str(at / name)]
     texts = ["a dog", "two [b]boys"]
     assert command(["match", *pictures, "--text", texts[0], "--text", texts[1], *flags, "--json"]) == 0
-    told = mmworld.match(*pictures, texts=texts, model=at / "clip").tolist()
+    told = mmworld.match(*pictures, texts=texts, model=at / name).tolist()
     assert [list(row["shares"].values()) for row in lines(capsys)] == told
     assert command(["match", *pictures, "--text", texts[0], "--text", texts[1], *flags]) == 0
     table = capsys.readouterr().out
@@ -83,7 +84,7 @@ def test_texts_are_matched_and_labels_given(at: Path, capsys: pytest.CaptureFixt
     assert all(f"{x:.3f}" in table for row in told for x in row)
     assert command(["classify", pictures[0], "--labels", "dog, cat,owl", "--top", "2", *flags, "--json"]) == 0
     (found,) = lines(capsys)
-    want = mmworld.classify(pictures[0], labels=["dog", "cat", "owl"], model=at / "clip")[0]
+    want = mmworld.classify(pictures[0], labels=["dog", "cat", "owl"], model=at / name)[0]
     assert list(found["labels"].items()) == list(want.items())[:2]
 
 

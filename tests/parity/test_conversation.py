@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import answerer, captioner, saved, sized, vocabulary
+from checkpoints import answerer, captioner, judge, saved, sized, vocabulary
 from torch import Tensor
 
 import mmworld
-from mmworld.errors import UsageError
+from mmworld.errors import CheckpointError, UsageError
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
 from mmworld.models.message import Message
@@ -118,6 +118,24 @@ def test_blip_2_captions_and_answers(kind: str, tmp_path: Path) -> None:
     given = {**pixels, "input_ids": torch.tensor([[2] * 3 + ids])}
     if kind == "opt":
         assert torch.allclose(again, theirs(**given).logits[:, -1], atol=1e-4)
+
+
+@torch.no_grad()
+def test_blip_2_matches(tmp_path: Path) -> None:
+    theirs, fast, prepare = judge(tmp_path)
+    pixels, labels = prepare(picture(), return_tensors="pt"), ["dog", "naïve café"]
+    rows = [fast(f"a photo of a {label}", return_tensors="pt") for label in labels]
+    told = [theirs(**pixels, **r, use_image_text_matching_head=True).logits_per_image for r in rows]
+    want = dict(zip(labels, torch.cat(told).softmax(-1)[:, 1].tolist(), strict=True))
+    (got,) = mmworld.classify(*seen(picture()), labels=labels, model=tmp_path)
+    assert got == pytest.approx(want, abs=1e-5)
+    assert list(got) == sorted(want, key=lambda label: -want[label])
+    with pytest.raises(UsageError, match="many directions for a picture and none for all of it"):
+        mmworld.embed(*seen(picture()), model=tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace("Blip2ForImageTextRetrieval", "Blip2Model"))
+    with pytest.raises(CheckpointError, match="Blip2Model is none of Blip2ForConditionalGeneration, Blip2ForImage"):
+        mmworld.load(tmp_path)
 
 
 @torch.no_grad()

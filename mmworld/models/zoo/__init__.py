@@ -25,7 +25,7 @@ FAMILIES = Registry(
         "audio-spectrogram-transformer": "mmworld.modalities.audio.ast:AST",
         "bert": "mmworld.text.bert:Bert",
         "blip": "mmworld.models.zoo.blip:blip",
-        "blip-2": "mmworld.models.zoo.blip2:BLIP2",
+        "blip-2": "mmworld.models.zoo.blip2:blip2",
         "clap": "mmworld.models.zoo.clap:CLAP",
         "clip": "mmworld.models.zoo.clip:CLIP",
         "clip_vision_model": "mmworld.vision.clip:ClipVision",

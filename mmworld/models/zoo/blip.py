@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmworld.attention import CAUSAL, FULL, Mask
-from mmworld.config import config, pick
-from mmworld.errors import ConfigError, UsageError
+from mmworld.config import architecture, config, pick
+from mmworld.errors import UsageError
 from mmworld.fusion.cross import BlipText, BlipTextConfig, Looking
 from mmworld.fusion.late import Late
 from mmworld.models.message import Message
@@ -41,10 +41,7 @@ def blip(source: Mapping[str, Any]) -> BLIP | BLIPMatch:
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
-    name = next(iter(source.get("architectures") or ()), "BlipForConditionalGeneration")
-    if name not in ARCHITECTURES:
-        raise ConfigError(f"config.json: architectures: {name} is none of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name](source)
+    return architecture(source, ARCHITECTURES)(source)
 
 
 class BLIP(nn.Module):

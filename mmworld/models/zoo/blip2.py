@@ -1,4 +1,4 @@
-"""BLIP-2 (Li et al. 2023): a picture encoder, a Q-Former, and a language model: OPT or T5."""
+"""BLIP-2 (Li et al. 2023): a picture encoder, a Q-Former, and a language model, OPT or T5, or heads that match."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mmworld.config import config, pick
+from mmworld.config import architecture, config, pick
+from mmworld.errors import UsageError
+from mmworld.fusion.late import Late
 from mmworld.fusion.projection import put
-from mmworld.fusion.qformer import Instructed, QFormer
+from mmworld.fusion.qformer import Instructed, MatchingConfig, QFormer
 from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import pictures, row, vocabulary, words
 from mmworld.nn.state import KVState
 from mmworld.text.decoder import Decoder
 from mmworld.text.opt import OPT
+from mmworld.text.packing import firsts, pack
 from mmworld.text.t5 import T5
 from mmworld.types import Takes
 from mmworld.vision.blip import Blip2VisionConfig, BlipVision
@@ -33,6 +37,26 @@ class Blip2Config:
     qformer_config: dict[str, Any]
     num_query_tokens: Width = 32
     image_token_index: int | None = None
+
+
+@config
+class Blip2MatchConfig:
+    """What config.json says under these names, beside those of its parts."""
+
+    model_type: Literal["blip-2"]
+    vision_config: dict[str, Any]
+    qformer_config: dict[str, Any]
+    num_query_tokens: Width = 32
+    image_text_hidden_size: Width = 256
+
+
+def blip2(source: Mapping[str, Any]) -> BLIP2 | BLIP2Match:
+    """The model of the architecture that config.json names.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+    return architecture(source, ARCHITECTURES)(source)
 
 
 class Queried(nn.Module):
@@ -137,3 +161,69 @@ class BLIP2(Queried):
             answer: with T5, the ids so far of what it answers to `ids`, whose scores are given.
         """
         return self.scores(self.embed(ids, pixels), state, answer)
+
+
+class BLIP2Match(Late):
+    """Whether a text is about a picture: each pair is judged by the Q-Former's questions, which look at the one and
+    read the other (figure 2). Both also have directions in one space, a picture one for each question.
+
+    Args:
+        source: what config.json says, of `Blip2ForImageTextRetrieval`.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
+    """
+
+    takes, alone = Takes(("image",)), True
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.source, c = dict(source), pick(Blip2MatchConfig, source, where="config.json")
+        self.vision = BlipVision(c.vision_config, Blip2VisionConfig)
+        self.qformer = Instructed(c.qformer_config, c.num_query_tokens, MatchingConfig)
+        dim = self.qformer.config.hidden_size
+        self.picture_project, self.text_project = (nn.Linear(dim, c.image_text_hidden_size) for _ in range(2))
+        self.fits = nn.Linear(dim, 2)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """There is no direction of a picture as a whole: UsageError."""
+        raise UsageError("BLIP-2 has many directions for a picture and none for all of it", hint="match compares them")
+
+    def directions(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures [B, 3, H, W] to directions [B, n, E] of length 1."""
+        nothing = torch.zeros(len(pixels), 0, dtype=torch.long, device=pixels.device)
+        return F.normalize(self.picture_project(self.qformer(self.vision(pixels), nothing)), dim=-1)
+
+    def embed_texts(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """The ids of each text, the first of which stands for it, to directions [B, E] of length 1.
+
+        Raises:
+            ValueError: a text is empty, or longer than the places that were learned.
+        """
+        ids, lengths = pack(texts, self.fits.weight.device)
+        return F.normalize(self.text_project(self.qformer.read(ids, lengths)[0, firsts(lengths)]), dim=-1)
+
+    def compare(self, seen: Tensor, told: Tensor) -> Tensor:
+        """Directions [pictures, n, E] and [texts, E] to the cosines of the nearest ones [pictures, texts]."""
+        return (seen @ told.T).amax(1)
+
+    def forward(self, x: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Pictures and texts to the logits of each text being about each picture [pictures, texts]."""
+        seen = self.vision(x)
+        rows = [torch.tensor([list(t)] * len(seen), device=seen.device) for t in texts]
+        fits = torch.stack([self.fits(self.qformer(seen, ids)).mean(1) for ids in rows], dim=1)
+        return fits[..., 1] - fits[..., 0]
+
+    @property
+    def keymap(self) -> KeyMap:
+        """Of `Blip2ForImageTextRetrieval`'s names."""
+        heads = {"picture_project.*": "vision_projection.*", "text_project.*": "text_projection.*"}
+        own = KeyMap({**heads, "fits.*": "itm_head.*"}, unused=("embeddings.position_ids",))
+        parts = self.qformer.keymap.within("qformer.", ""), self.vision.keymap.within("vision.", "vision_model.")
+        return own | parts[0] | parts[1]
+
+
+ARCHITECTURES: dict[str, type[BLIP2] | type[BLIP2Match]] = {
+    "Blip2ForConditionalGeneration": BLIP2,
+    "Blip2ForImageTextRetrieval": BLIP2Match,
+}

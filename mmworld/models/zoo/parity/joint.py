@@ -202,6 +202,19 @@ CROSSED = {
 }
 
 
+def _fits_asked(ours: Any, theirs: Any) -> Pairs:
+    pictures, texts = noise(2, 3, 8, 8), [ids(n, n)[0].tolist() for n in (6, 4)]
+    for i, text in enumerate(texts):
+        given = {"pixel_values": pictures, "input_ids": torch.tensor([text] * 2)}
+        given["attention_mask"] = torch.ones_like(given["input_ids"])
+        itm = theirs(**given, use_image_text_matching_head=True).logits_per_image
+        yield ours(pictures, texts)[:, i], itm[:, 1] - itm[:, 0]
+        told = theirs(**given)
+        yield ours.directions(pictures), told.image_embeds
+        yield ours.embed_texts(texts)[i], told.text_embeds[0]
+        yield ours.compare(ours.directions(pictures), ours.embed_texts(texts))[:, i], told.logits_per_image[:, 0]
+
+
 def _instructed(ours: Any, theirs: Any) -> Pairs:
     text, pictures, answer, told = asked(2, 3), noise(2, 3, 8, 8), ids(5), ids(6).expand(2, 6)
     shown = {"pixel_values": pictures, "qformer_input_ids": told, "input_ids": text}
@@ -236,6 +249,17 @@ ASKED = {
         "Blip2ForConditionalGeneration",
         {**_BLIP2, "text_config": {**T5, "model_type": "t5", "vocab_size": 50}},
         _asks,
+    ),
+    "blip-2, matching": Case(
+        "Blip2Config",
+        "Blip2ForImageTextRetrieval",
+        {
+            "vision_config": SEEN,
+            "qformer_config": {**_QFORMER, "use_qformer_text_input": True, "max_position_embeddings": 64},
+            "num_query_tokens": 3,
+            "image_text_hidden_size": 20,
+        },
+        _fits_asked,
     ),
 }
 
