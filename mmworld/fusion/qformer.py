@@ -73,7 +73,7 @@ class QFormer(nn.Module):
 class InstructedConfig(QFormerConfig):
     """What config.json says under these names."""
 
-    model_type: Literal["instructblip_qformer"]  # type: ignore[assignment]
+    model_type: Literal["instructblip_qformer", "instructblipvideo_qformer"]  # type: ignore[assignment]
     vocab_size: Width = 30_522
     max_position_embeddings: Width = 512
 

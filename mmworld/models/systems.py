@@ -108,9 +108,9 @@ SYSTEMS = (
     ),
     System(
         "InstructBLIP",
-        ("instructblip",),
+        ("instructblip", "instructblipvideo"),
         "caption, ask",
-        "image, text",
+        "image, video, text",
         "qformer",
         ("Salesforce/instructblip-vicuna-7b", "Salesforce/instructblip-flan-t5-xl"),
     ),

@@ -19,7 +19,9 @@ from mmworld.weights.sizes import Depth, Width, standard
 class BlipVisionConfig:
     """What config.json says under these names."""
 
-    model_type: Literal["blip_vision_model", "blip_2_vision_model", "instructblip_vision_model"]
+    model_type: Literal[
+        "blip_vision_model", "blip_2_vision_model", "instructblip_vision_model", "instructblipvideo_vision_model"
+    ]
     hidden_size: Width = 768
     num_hidden_layers: Depth = 12
     num_attention_heads: Width = 12

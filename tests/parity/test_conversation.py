@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import answerer, captioner, judge, saved, sized, vocabulary
+from clips import clip, number
+from PIL import Image
 from torch import Tensor
 
 import mmworld
-from mmworld.errors import CheckpointError, UsageError
+from mmworld.errors import CheckpointError, MediaError, UsageError
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
+from mmworld.models.looking import parts
 from mmworld.models.message import Message
 from mmworld.models.zoo.parity import CASES
 from mmworld.text.chat import Chat
@@ -138,15 +141,20 @@ def test_blip_2_matches(tmp_path: Path) -> None:
         mmworld.load(tmp_path)
 
 
+def instructed(name: str, folder: Path, **places: int) -> tuple[Any, Any, Any]:
+    """An InstructBLIP, its vocabulary, and that of its Q-Former."""
+    fast = vocabulary(folder, "<image>")
+    (folder / "qformer_tokenizer").mkdir()
+    asks = vocabulary(folder / "qformer_tokenizer", size=300)
+    case = sized(CASES[name], len(fast), **places)
+    case.sizes["qformer_config"] |= {"vocab_size": len(asks), "max_position_embeddings": 64}
+    return saved(case, folder), fast, asks
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["", ", opt", ", t5"])
 def test_instructblip_looks_for_what_is_asked(kind: str, tmp_path: Path) -> None:
-    fast = vocabulary(tmp_path, "<image>")
-    (tmp_path / "qformer_tokenizer").mkdir()
-    asks = vocabulary(tmp_path / "qformer_tokenizer", size=300)
-    case = sized(CASES[f"instructblip{kind}"], len(fast), image_token_index=2)
-    case.sizes["qformer_config"] |= {"vocab_size": len(asks), "max_position_embeddings": 64}
-    theirs = saved(case, tmp_path)
+    theirs, fast, asks = instructed(f"instructblip{kind}", tmp_path, image_token_index=2)
     prepare = hf.BlipImageProcessorPil(size=SIZE)
     prepare.save_pretrained(tmp_path)
     ours, pixels, text = mmworld.load(tmp_path), prepare(picture(), return_tensors="pt"), "what is this?"
@@ -155,6 +163,29 @@ def test_instructblip_looks_for_what_is_asked(kind: str, tmp_path: Path) -> None
     shown |= {"attention_mask": torch.ones_like(ids)}
     want = told(theirs, shown, 1 if kind == ", t5" else ids.shape[1])
     assert says(ours, Message("user", (*seen(picture()), text))) == want
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["", ", t5"])
+def test_instructblip_looks_at_films(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("torchvision", reason="transformers' video processors need it")
+    theirs, fast, asks = instructed(f"instructblipvideo{kind}", tmp_path, video_token_index=2)
+    prepare = hf.InstructBlipVideoVideoProcessor(size=SIZE)
+    prepare.save_pretrained(tmp_path)
+    (tmp_path / "film.mp4").write_bytes(clip(60, fps=10))
+    ours, text = mmworld.load(tmp_path), "what is this?"
+    (film,) = parts(tmp_path / "film.mp4", ours.takes)
+    assert [number(frame) for frame in film.data] == [7, 22, 37, 52]  # in the middles of four quarters of six seconds
+    ids = torch.tensor([[2] * 3 * 4 + fast(text).input_ids])
+    shown = {"input_ids": ids, "qformer_input_ids": torch.tensor([asks(text).input_ids])}
+    shown |= {**prepare(film.data, return_tensors="pt"), "attention_mask": torch.ones_like(ids)}
+    want = told(theirs, shown, 1 if kind else ids.shape[1])
+    assert says(ours, Message("user", (film, text))) == want
+    assert mmworld.ask(text, tmp_path / "film.mp4", model=ours, stop=Stop(N)) == fast.decode(want).strip()
+    assert len(mmworld.caption(tmp_path / "film.mp4", model=ours, policy=mmworld.Every(3.0))) == 2
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    with pytest.raises(MediaError, match="wanted is video"):
+        mmworld.ask(text, tmp_path / "a.png", model=ours)
 
 
 def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installe
 LIMIT = 1e-3
 SQUARE = {"height": 16, "width": 16}
 KINDS: dict[str, dict[str, Any]] = {
+    "InstructBlipVideo": {"size": SQUARE},
     "LlavaNextVideo": {"size": {"shortest_edge": 16}, "crop_size": SQUARE},
     "LlavaOnevision": {"size": SQUARE},
     "Timesformer": {"size": {"shortest_edge": 16}, "crop_size": SQUARE},

@@ -39,6 +39,7 @@ FAMILIES = Registry(
         "idefics": "mmworld.models.zoo.idefics:Idefics",
         "idefics3": "mmworld.models.zoo.idefics3:Idefics3",
         "instructblip": "mmworld.models.zoo.instructblip:InstructBLIP",
+        "instructblipvideo": "mmworld.models.zoo.instructblip:InstructBLIPVideo",
         "kosmos-2": "mmworld.models.zoo.kosmos2:Kosmos2",
         "llama": "mmworld.text.llama:Llama",
         "llava": "mmworld.models.zoo.llava:LLaVA",

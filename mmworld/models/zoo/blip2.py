@@ -38,6 +38,11 @@ class Blip2Config:
     num_query_tokens: Width = 32
     image_token_index: int | None = None
 
+    @property
+    def place(self) -> int | None:
+        """The id that stands for a token of a picture."""
+        return self.image_token_index
+
 
 @config
 class Blip2MatchConfig:

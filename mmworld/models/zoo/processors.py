@@ -15,8 +15,8 @@ from mmworld.weights.shards import read_json
 FILES = "video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json"
 PARTS = {"image_processor": "image", "video_processor": "video", "feature_extractor": "audio"}
 """Of a processor_config.json: what is said there of each modality."""
-PICTURES = ("Bit", "Blip", "CLIP", "ConvNext", "Idefics", "Siglip", "ViT", "VideoMAE")
-FILMS = "LlavaNextVideo", "LlavaOnevision", "Timesformer", "VideoMAE"
+PICTURES = ("Bit", "Blip", "CLIP", "ConvNext", "Idefics", "InstructBlipVideo", "Siglip", "ViT", "VideoMAE")
+FILMS = "InstructBlipVideo", "LlavaNextVideo", "LlavaOnevision", "Timesformer", "VideoMAE"
 PROCESSORS = Registry(
     "processor",
     {

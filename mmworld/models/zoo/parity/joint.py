@@ -215,27 +215,40 @@ def _fits_asked(ours: Any, theirs: Any) -> Pairs:
         yield ours.compare(ours.directions(pictures), ours.embed_texts(texts))[:, i], told.logits_per_image[:, 0]
 
 
-def _instructed(ours: Any, theirs: Any) -> Pairs:
-    text, pictures, answer, told = asked(2, 3), noise(2, 3, 8, 8), ids(5), ids(6).expand(2, 6)
-    shown = {"pixel_values": pictures, "qformer_input_ids": told, "input_ids": text}
-    if theirs.config.text_config.model_type == "t5":
-        yield ours(text, pictures, told, answer=answer), theirs(**shown, decoder_input_ids=answer).logits
-    else:
-        yield ours(text, pictures, told), theirs(**shown).logits
+def instructed(frames: int) -> Callable[[Any, Any], Pairs]:
+    """Of two pictures, or of two films of so many frames; the same is asked of both."""
+
+    def compare(ours: Any, theirs: Any) -> Pairs:
+        text, answer, told, pixels = asked(2, 3 * frames), ids(5), ids(6), noise(2 * frames, 3, 8, 8)
+        films = theirs.config.model_type == "instructblipvideo"
+        shown = {"pixel_values": pixels.unflatten(0, (2, frames)) if films else pixels, "input_ids": text}
+        shown |= {"qformer_input_ids": told.expand(2, 6)}
+        asks = told.expand(len(pixels), 6)
+        if theirs.config.text_config.model_type == "t5":
+            yield ours(text, pixels, asks, answer=answer), theirs(**shown, decoder_input_ids=answer).logits
+        else:
+            yield ours(text, pixels, asks), theirs(**shown).logits
+
+    return compare
 
 
 _INSTRUCT: dict[str, Any] = {**_BLIP2, "qformer_config": {**_QFORMER, "max_position_embeddings": 12}}
 
 
-def _instruct(text: dict[str, Any]) -> Case:
+def _instruct(text: dict[str, Any], kind: str = "", frames: int = 1) -> Case:
     sizes = {**_INSTRUCT, "text_config": {**text, "vocab_size": 50}}
-    return Case("InstructBlipConfig", "InstructBlipForConditionalGeneration", sizes, _instructed)
+    if kind:
+        sizes["video_token_index"] = sizes.pop("image_token_index")
+    name = f"InstructBlip{kind}"
+    return Case(f"{name}Config", f"{name}ForConditionalGeneration", sizes, instructed(frames))
 
 
 INSTRUCTED = {
     "instructblip": _instruct({**TOLD, "model_type": "llama"}),
     "instructblip, opt": _instruct({**OPT, "model_type": "opt"}),
     "instructblip, t5": _instruct({**T5, "model_type": "t5"}),
+    "instructblipvideo": _instruct({**TOLD, "model_type": "llama"}, "Video", 2),
+    "instructblipvideo, t5": _instruct({**T5, "model_type": "t5"}, "Video", 2),
 }
 ASKED = {
     "blip-2, opt": Case(
