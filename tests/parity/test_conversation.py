@@ -5,6 +5,7 @@ processor.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,20 @@ def test_instructblip_looks_at_films(kind: str, tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     with pytest.raises(MediaError, match="wanted is video"):
         mmworld.ask(text, tmp_path / "a.png", model=ours)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["blip-2, opt", "blip-2, t5", "instructblip", "instructblip, t5"])
+def test_pictures_without_a_place_among_the_ids_are_refused(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    theirs = saved(replace(case, sizes={**case.sizes, "image_token_index": None}), tmp_path)
+    ours, ids, pixels = mmworld.load(tmp_path), torch.tensor([[49, 49, 49, 5]]), torch.zeros(1, 3, 8, 8)
+    asks = (ids,) if name.startswith("instructblip") else ()
+    given = {"input_ids": ids, "qformer_input_ids": ids} if asks else {"input_ids": ids}
+    with pytest.raises(AttributeError):  # theirs asks for the shape of what it did not find
+        theirs(pixel_values=pixels, decoder_input_ids=ids, **given)
+    with pytest.raises(ValueError, match="names no id that stands for pictures"):
+        ours(ids, pixels, *asks, answer=ids)
 
 
 def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:

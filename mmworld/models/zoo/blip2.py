@@ -91,6 +91,19 @@ class Queried(nn.Module):
         begun: tuple[KVState, Tensor] = self.language.start(x)
         return begun
 
+    def placed(self, ids: Tensor, seen: Tensor | None) -> Tensor:
+        """Ids [B, T], and tokens of pictures [P, n, D] in the places of the id that stands for them, to [B, T, D].
+
+        Raises:
+            ValueError: the pictures do not fill those places, or overfill them, or config.json names no such id.
+        """
+        words: Tensor = self.language.embedding(ids)
+        if seen is None:
+            return words
+        if (place := self.config.place) is None:
+            raise ValueError("config.json names no id that stands for pictures, so they have no place among ids")
+        return put(seen.flatten(0, 1), words, ids == place)
+
     def scores(self, x: Tensor, state: KVState | None, answer: Tensor | None) -> Tensor:
         """Embedded tokens [B, T, D] to the scores of the ids that follow, or of those that follow an answer to them.
 
@@ -137,17 +150,6 @@ class BLIP2(Queried):
         """Normalised pictures [B, 3, H, W] to tokens of the language model [B, n, D]."""
         return self.project(self.qformer(self.vision(pixels)))
 
-    def embed(self, ids: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """Ids [B, T], and the pictures [P, 3, H, W] that stand in their `image_token_index`, to [B, T, D].
-
-        Raises:
-            ValueError: the pictures do not fill those places, or overfill them.
-        """
-        words: Tensor = self.language.embedding(ids)
-        if pixels is None or self.config.image_token_index is None:
-            return words
-        return put(self.see(pixels).flatten(0, 1), words, ids == self.config.image_token_index)
-
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Look at the pictures, and read the words after them: a question as the model was trained on them (section
         4.3), and how the answer begins."""
@@ -164,8 +166,12 @@ class BLIP2(Queried):
         Args:
             state: of the text that goes on; None is a fresh one.
             answer: with T5, the ids so far of what it answers to `ids`, whose scores are given.
+
+        Raises:
+            ValueError: the pictures do not fill their places, config.json names no id for them, or T5 has no answer so
+                far.
         """
-        return self.scores(self.embed(ids, pixels), state, answer)
+        return self.scores(self.placed(ids, None if pixels is None else self.see(pixels)), state, answer)
 
 
 class BLIP2Match(Late):

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from mmworld.config import config, pick
 from mmworld.errors import UsageError
-from mmworld.fusion.projection import put
 from mmworld.fusion.qformer import Instructed
 from mmworld.models.message import Message
 from mmworld.models.zoo.blip2 import Blip2Config, Queried
@@ -92,15 +91,13 @@ class InstructBLIP(Queried):
             answer: with T5, the ids so far of what it answers to `ids`, whose scores are given.
 
         Raises:
-            ValueError: the pictures do not fill those places, nothing is asked of them, or T5 has no answer so far.
+            ValueError: the pictures do not fill those places, config.json names no id for them, nothing is asked of
+                them, or T5 has no answer so far.
         """
-        x = self.language.embedding(ids)
         if (pixels is None) != (asked is None):
             raise ValueError("pictures and what is asked of each go together: give both, or neither")
-        if pixels is not None and asked is not None:
-            place = -1 if self.config.place is None else self.config.place
-            x = put(self.see(pixels, asked).flatten(0, 1), x, torch.eq(ids, place))
-        return self.scores(x, state, answer)
+        seen = None if pixels is None or asked is None else self.see(pixels, asked)
+        return self.scores(self.placed(ids, seen), state, answer)
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Look at the pictures for what is asked, and read it; see `mmworld.models.message.Assistant.begin`."""
