@@ -9,7 +9,7 @@ from typing import Any
 
 import tokenizers
 import torch
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from mmworld.models.zoo.parity import CASES, Case
 
@@ -31,6 +31,30 @@ def vocabulary(folder: Path, *special: str, size: int = 330) -> Any:
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
     fast.save_pretrained(folder)
     return fast
+
+
+def llama_vocabulary(path: Path, **options: Any) -> Any:
+    """LLaMA's own vocabulary, of its tokenizer.model, as transformers reads it."""
+    import sentencepiece
+    import transformers
+    from transformers.convert_slow_tokenizer import generate_merges
+
+    core = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    names = [core.id_to_piece(i) for i in range(len(core))]
+    merges = generate_merges({n: i for i, n in enumerate(names)}, {n: core.get_score(i) for i, n in enumerate(names)})
+    vocab = {n: i for i, n in enumerate(names)}
+    return transformers.LlamaTokenizer(vocab=vocab, merges=merges, add_bos_token=True, **options)
+
+
+def bert_vocabulary() -> Any:
+    """A vocabulary like BERT's: lower case, word pieces, [CLS] and [SEP]."""
+    import transformers
+
+    core = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    core.normalizer, core.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    core.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=marks))
+    return transformers.BertTokenizer(vocab=core.get_vocab())
 
 
 def sized(case: Case, n: int, **places: int) -> Case:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import answerer, captioner, judge, saved, sized, vocabulary
+from checkpoints import answerer, bert_vocabulary, captioner, judge, llama_vocabulary, saved, sized, vocabulary
 from clips import clip, number
 from PIL import Image
 from torch import Tensor
@@ -164,6 +164,38 @@ def test_instructblip_looks_for_what_is_asked(kind: str, tmp_path: Path) -> None
     shown |= {"attention_mask": torch.ones_like(ids)}
     want = told(theirs, shown, 1 if kind == ", t5" else ids.shape[1])
     assert says(ours, Message("user", (*seen(picture()), text))) == want
+    with pytest.raises(UsageError, match="the Q-Former of this model reads 64"):
+        ours.begin([Message("user", (*seen(picture()), text * 20))])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("text", ["What is unusual about this image?", "naïve café: 3 dogs?\nYes,  both\t😀"])
+def test_instructblip_reads_what_its_processor_writes(text: str, shared_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece", reason="the extra 'sentencepiece' is not installed")
+    words, asks = llama_vocabulary(shared_data / "tokenizers/llama2/tokenizer.model"), bert_vocabulary()
+    processor = hf.InstructBlipProcessor(hf.BlipImageProcessorPil(size=SIZE), words, asks, num_query_tokens=3)
+    processor.save_pretrained(tmp_path)
+    case = sized(CASES["instructblip"], len(words), image_token_index=words.convert_tokens_to_ids("<image>"))
+    case.sizes["qformer_config"] |= {"vocab_size": len(asks), "max_position_embeddings": 64}
+    theirs = saved(case, tmp_path)
+    given = processor(text=text, images=picture(), return_tensors="pt")
+    got = mmworld.load(tmp_path).begin([Message("user", (*seen(picture()), text))])[1]
+    assert torch.allclose(got, theirs(**given).logits[:, -1], atol=1e-4)
+
+
+@torch.no_grad()
+def test_instructblip_reads_turns_in_their_order(tmp_path: Path) -> None:
+    """What was said before is asked too, of the Q-Former and of the language model; the answer that begins is not."""
+    theirs, fast, asks = instructed("instructblip", tmp_path, image_token_index=2)
+    prepare = hf.BlipImageProcessorPil(size=SIZE)
+    prepare.save_pretrained(tmp_path)
+    first, said, second = Message("user", (*seen(picture()), "a dog?")), "no", Message("user", ("snow?",))
+    turns = first, Message("assistant", (said,)), second, Message("assistant", ("two",))
+    shown = prepare(picture(), return_tensors="pt")
+    shown |= {"qformer_input_ids": torch.tensor([asks("a dog? no snow?").input_ids])}
+    shown |= {"input_ids": torch.tensor([[2] * 3 + fast("a dog? no snow? two").input_ids])}
+    got = mmworld.load(tmp_path).begin(turns)[1]
+    assert torch.allclose(got, theirs(**shown).logits[:, -1], atol=1e-4)
 
 
 @torch.no_grad()
@@ -201,6 +233,14 @@ def test_pictures_without_a_place_among_the_ids_are_refused(name: str, tmp_path:
         theirs(pixel_values=pixels, decoder_input_ids=ids, **given)
     with pytest.raises(ValueError, match="names no id that stands for pictures"):
         ours(ids, pixels, *asks, answer=ids)
+
+
+@pytest.mark.parametrize("name", ["blip-2, opt", "instructblip", "instructblipvideo"])
+def test_a_language_model_that_is_not_built_here_is_named(name: str, tmp_path: Path) -> None:
+    sizes = CASES[name].sizes
+    saved(replace(CASES[name], sizes={**sizes, "text_config": {"model_type": "gpt2", "n_embd": 12}}), tmp_path)
+    with pytest.raises(CheckpointError, match="text_config: model_type: 'gpt2' is none of opt, llama, t5"):
+        mmworld.load(tmp_path)
 
 
 def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import llama_vocabulary
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import normalizers
@@ -67,20 +68,13 @@ def test_ids_and_texts_are_the_library_s(folder: Path, text: str) -> None:
 def pair(request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """LLaMA's vocabulary and a token for pictures, in the two ways of text behind a special token; and theirs."""
     hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
-    from transformers.convert_slow_tokenizer import generate_merges
-
     legacy, folder = request.param, tmp_path_factory.mktemp("pair")
     path = shared_data / "tokenizers/llama2/tokenizer.model"
     (folder / path.name).symlink_to(path)
     said = {"legacy": legacy, "tokenizer_class": "LlamaTokenizer"}
     said["added_tokens_decoder"] = {"32000": {"content": "<image>", "special": True}}
     (folder / "tokenizer_config.json").write_text(json.dumps(said))
-    core = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    names = [core.id_to_piece(i) for i in range(len(core))]
-    merges = generate_merges({n: i for i, n in enumerate(names)}, {n: core.get_score(i) for i, n in enumerate(names)})
-    theirs = hf.LlamaTokenizer(
-        vocab={n: i for i, n in enumerate(names)}, merges=merges, legacy=legacy, add_bos_token=True
-    )
+    theirs = llama_vocabulary(path, legacy=legacy)
     if legacy:  # as the released tokenizer.json has it
         theirs._tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
         theirs._tokenizer.pre_tokenizer = None

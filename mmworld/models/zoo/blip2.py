@@ -1,4 +1,4 @@
-"""BLIP-2 (Li et al. 2023): a picture encoder, a Q-Former, and a language model, OPT or T5, or heads that match."""
+"""BLIP-2 (Li et al. 2023): a picture encoder, a Q-Former, and a language model, or heads that match."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmworld.config import architecture, config, pick
-from mmworld.errors import UsageError
+from mmworld.errors import ConfigError, UsageError
 from mmworld.fusion.late import Late
 from mmworld.fusion.projection import put
 from mmworld.fusion.qformer import Instructed, MatchingConfig, QFormer
@@ -18,6 +18,7 @@ from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import pictures, row, vocabulary, words
 from mmworld.nn.state import KVState
 from mmworld.text.decoder import Decoder
+from mmworld.text.llama import Llama
 from mmworld.text.opt import OPT
 from mmworld.text.packing import firsts, pack
 from mmworld.text.t5 import T5
@@ -25,6 +26,8 @@ from mmworld.types import Takes
 from mmworld.vision.blip import Blip2VisionConfig, BlipVision
 from mmworld.weights.keymap import KeyMap
 from mmworld.weights.sizes import Width
+
+LANGUAGES: dict[str, type[nn.Module]] = {"opt": OPT, "llama": Llama, "t5": T5}
 
 
 @config
@@ -70,17 +73,19 @@ class Queried(nn.Module):
     Args:
         c: sizes.
         qformer: what asks.
-        language: OPT, LLaMA or T5.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
     takes: ClassVar[Takes] = Takes(("image",))
     language: Any
 
-    def __init__(self, c: Blip2Config, qformer: QFormer | Instructed, language: nn.Module) -> None:
+    def __init__(self, c: Blip2Config, qformer: QFormer | Instructed) -> None:
         super().__init__()
         self.config = c
         self.vision = BlipVision(c.vision_config, Blip2VisionConfig)
-        self.qformer, self.language = qformer, language
+        self.qformer, self.language = qformer, _language(c.text_config)
         self.project = nn.Linear(qformer.config.hidden_size, self.language.embedding.embedding_dim)
 
     def start(self, text: str, seen: Tensor | None) -> tuple[KVState, Tensor]:
@@ -130,6 +135,14 @@ class Queried(nn.Module):
         return own | parts[0] | parts[1] | self.language.keymap.within("language.", "language_model.")
 
 
+def _language(source: Mapping[str, Any]) -> nn.Module:
+    """The language model of a config; one that does not say what it is, is an OPT."""
+    kind = source.get("model_type", "opt")
+    if kind not in LANGUAGES:
+        raise ConfigError(f"config.json: text_config: model_type: {kind!r} is none of {', '.join(LANGUAGES)}")
+    return LANGUAGES[kind]({"model_type": kind, **source})
+
+
 class BLIP2(Queried):
     """What the Q-Former's questions find in a picture are so many tokens in the text of a language model.
 
@@ -142,8 +155,7 @@ class BLIP2(Queried):
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         c = pick(Blip2Config, source, where="config.json")
-        language = (T5 if c.text_config.get("model_type") == "t5" else OPT)(c.text_config)
-        super().__init__(c, QFormer(c.qformer_config, c.num_query_tokens), language)
+        super().__init__(c, QFormer(c.qformer_config, c.num_query_tokens))
         self.source = dict(source)
 
     def see(self, pixels: Tensor) -> Tensor:

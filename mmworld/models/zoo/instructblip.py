@@ -8,26 +8,22 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmworld.config import config, pick
 from mmworld.errors import UsageError
 from mmworld.fusion.qformer import Instructed
 from mmworld.models.message import Message
 from mmworld.models.zoo.blip2 import Blip2Config, Queried
-from mmworld.models.zoo.conversation import DESCRIBE, asked, begun, pictures, prepared, row, shown
+from mmworld.models.zoo.conversation import DESCRIBE, pictures, prepared, row, shown, split, words
 from mmworld.nn.state import KVState
-from mmworld.text.llama import Llama
-from mmworld.text.opt import OPT
 from mmworld.text.pretrained import Pretrained
-from mmworld.text.t5 import T5
 from mmworld.types import Takes
 
 TOKENIZER = "qformer_tokenizer"
 """The folder, within the checkpoint's, of the vocabulary that the Q-Former reads by."""
 FRAMES = 4
 """Of a film, as the model is shown it in transformers."""
-LANGUAGES: dict[str, type[nn.Module]] = {"t5": T5, "opt": OPT, "llama": Llama}
 
 
 @config
@@ -62,11 +58,11 @@ class InstructBLIP(Queried):
     """
 
     folder: Path
+    qformer: Instructed
 
     def __init__(self, source: Mapping[str, Any], kind: type[Blip2Config] = InstructBlipConfig) -> None:
         c = pick(kind, source, where="config.json")
-        language = LANGUAGES.get(str(c.text_config.get("model_type")), OPT)(c.text_config)
-        super().__init__(c, Instructed(c.qformer_config, c.num_query_tokens), language)
+        super().__init__(c, Instructed(c.qformer_config, c.num_query_tokens))
         self.source = dict(source)
 
     def see(self, pixels: Tensor, asked: Tensor) -> Tensor:
@@ -100,14 +96,21 @@ class InstructBLIP(Queried):
         return self.scores(self.placed(ids, seen), state, answer)
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
-        """Look at the pictures for what is asked, and read it; see `mmworld.models.message.Assistant.begin`."""
-        pixels = self.pictures(messages)
-        question = asked(messages) or DESCRIBE[self.takes.senses[0]]
-        text = f"{question} {begun(messages)}".rstrip()
-        if pixels is None:
-            return self.start(text, None)
-        ids = row(self, self.asks.encode(question)).expand(len(pixels), -1)
-        return self.start(text, self.see(pixels, ids))
+        """Look at the pictures for what is asked, and read it; see `mmworld.models.message.Assistant.begin`.
+
+        What was asked and answered before is a part of what is asked (section 2.2: the history of a dialog).
+        """
+        pixels, (before, answer) = self.pictures(messages), split(messages)
+        question = " ".join(words(m) for m in before if words(m)) or DESCRIBE[self.takes.senses[0]]
+        text = f"{question} {answer.strip()}".rstrip()
+        return self.start(text, None if pixels is None else self.see(pixels, self._asked(question, len(pixels))))
+
+    def _asked(self, question: str, n: int) -> Tensor:
+        """The Q-Former's ids of what is asked of each of n pictures [n, T]."""
+        ids, most = self.asks.encode(question), self.qformer.config.max_position_embeddings
+        if len(ids) > most:
+            raise UsageError(f"what is asked comes to {len(ids)} ids, the Q-Former of this model reads {most}")
+        return row(self, ids).expand(n, -1)
 
     def pictures(self, messages: Sequence[Message]) -> Tensor | None:
         """What is shown, prepared [P, 3, h, w]; None if nothing is."""

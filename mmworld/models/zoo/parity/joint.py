@@ -257,6 +257,12 @@ ASKED = {
         {**_BLIP2, "text_config": {**OPT, "model_type": "opt"}},
         _asks,
     ),
+    "blip-2, llama": Case(
+        "Blip2Config",
+        "Blip2ForConditionalGeneration",
+        {**_BLIP2, "text_config": {**TOLD, "model_type": "llama"}},
+        _asks,
+    ),
     "blip-2, t5": Case(
         "Blip2Config",
         "Blip2ForConditionalGeneration",
