@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from mmworld.cli.flags import SWITCH, count, positive
-from mmworld.cli.inputs import add_gate, expand, go_offline, opened, span
+from mmworld.cli.inputs import add_gate, expand, opened, settle, span
 from mmworld.cli.model import add_model, chosen
 from mmworld.errors import UsageError
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("no question", hint='mmworld ask "what is this?" a.jpg')
     if args.choice and args.begin:
         raise UsageError("--begin and --choice both say what the answer is", hint="leave one out")
-    go_offline(args)
+    settle(args)
     media = [opened(name, args) for name in expand(args.input)]
     stop = Stop(args.max_tokens, tuple(args.stop))
     talk = Conversation(chosen(args), system=args.system, sampler=_sampler(args), stop=stop)

@@ -9,7 +9,7 @@ from typing import Any
 from mmworld.cli import targets
 from mmworld.cli.flags import SWITCH, positive
 from mmworld.cli.formats import FORMATS
-from mmworld.cli.inputs import add_gate, expand, go_offline
+from mmworld.cli.inputs import add_gate, expand, settle
 from mmworld.cli.model import add_model, require
 from mmworld.errors import UsageError
 
@@ -74,12 +74,10 @@ def written(args: argparse.Namespace, make: Callable[[Any, argparse.Namespace], 
 
     if not args.input:
         raise UsageError("no INPUT", hint="a file, a folder, a pattern, or - for standard input")
-    if args.end is not None and args.end <= (args.start or 0.0):
-        raise UsageError(f"--end {args.end:g} is not after --start {args.start or 0:g}")
+    settle(args)
     require(args)
     inputs = expand(args.input, whole_folders=whole_folders)
     planned = _planned(args, inputs)
-    go_offline(args)
     return verdict(Work(args, several=len(inputs) > 1, make=make).caption(planned))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmworld.cli.flags import SWITCH, count, seconds
+from mmworld.errors import UsageError
 
 if TYPE_CHECKING:
     from mmworld.media.gate import Media
@@ -101,8 +102,12 @@ def add_gate(parser: argparse.ArgumentParser) -> Any:
     return group
 
 
-def go_offline(args: argparse.Namespace) -> None:
-    """Keep what --offline says."""
+def settle(args: argparse.Namespace) -> None:
+    """Keep what --offline says; UsageError if --end is not after --start."""
+    if args.end is not None and args.end <= (args.start or 0.0):
+        raise UsageError(
+            f"--end {args.end:g} is not after --start {args.start or 0:g}", hint="both are times of the source"
+        )
     if args.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         args.allow_url = False
