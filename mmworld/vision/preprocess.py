@@ -53,7 +53,7 @@ class Preprocess:
         return pick(cls, _as_now(said), where=where)
 
     def __call__(self, picture: Tensor) -> Tensor:
-        """A picture uint8 [3, H, W] to float32 [3, h, w].
+        """A picture uint8 [3, H, W], or frames [T, 3, H, W], to float32 [..., 3, h, w].
 
         Raises:
             LimitError: it is so narrow that its longer side would come to more than LONGEST pixels.
@@ -65,7 +65,9 @@ class Preprocess:
         return normalised(picture, self.rescale_factor, self.image_mean, self.image_std)
 
     def resized(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
-        """The picture in another height and width."""
+        """The picture, or each of the frames, in another height and width."""
+        if picture.ndim > 3:
+            return torch.stack([self.resized(frame, size) for frame in picture])
         return resized(picture, size, self.resample)
 
     def _wanted(self, height: int, width: int) -> tuple[int, int]:

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import matcher, saved, sized, vocabulary
+from clips import clip
 
 import mmworld
 from mmworld.errors import UsageError
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
 from mmworld.modalities.pointcloud.pointbert import PointBert, PointBertConfig
+from mmworld.models.looking import parts as looked_at
 from mmworld.models.message import Message
 from mmworld.models.zoo.composed import Composed
 from mmworld.models.zoo.parity import CASES
@@ -133,6 +135,57 @@ def test_all_senses_come_together(at: Path) -> None:
     for row, tokens in zip(at_rows, seen, strict=True):
         assert torch.equal(x[row : row + len(tokens)], tokens)
     assert isinstance(says(model, asked), str)
+
+
+@pytest.fixture(scope="module")
+def watcher(at: Path) -> Path:
+    """A VideoMAE whose folder says how pictures are prepared, as released ones do: another way than CLIP's."""
+    import transformers
+
+    (at / "videomae").mkdir()
+    saved(CASES["videomae"], at / "videomae")
+    said = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5] * 3}
+    side = CASES["videomae"].sizes["image_size"]
+    sizes = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    transformers.VideoMAEImageProcessorPil(**said, **sizes).save_pretrained(at / "videomae")
+    return at / "videomae"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_pictures_and_films_are_prepared_each_in_its_way(fusion: str, at: Path, watcher: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    parts = {"vision": at / "clip", "video": watcher, "language": at / "llama"}
+    model = mmworld.World.compose(**parts, fusion=fusion, n=4, depth=1)
+    clip, films = (mmworld.load(path) for path in (at / "clip", watcher))
+    film = torch.randint(0, 256, (model.takes.frames, 3, 20, 30), dtype=torch.uint8)
+    shown, image = Chunk(film, 0.0, 2.0, "video"), picture((200, 0, 0), 0)
+    frames = torch.stack([films.processors["image"](frame) for frame in film])
+    assert model.takes.frames == CASES["videomae"].sizes["num_frames"]
+    assert torch.equal(model.see(shown), model.bridges["video"](films(frames[None]))[0])
+    pixels = clip.processors["image"](image.data[0])[None]
+    assert torch.equal(model.see(image), model.bridges["image"](clip.vision(pixels))[0])
+    model.save(tmp_path / "once")
+    once: Any = mmworld.load(tmp_path / "once")
+    once.save(tmp_path / "twice")
+    for again in (once, mmworld.load(tmp_path / "twice")):
+        assert all(torch.equal(again.see(x), model.see(x)) for x in (shown, image))
+    asked = Message("user", (image, "and", shown, "?"))
+    assert says(once, asked) == says(model, asked)
+
+
+@pytest.mark.parametrize("senses", [("video",), ("vision", "video"), ("vision",)])
+def test_a_film_is_shown_to_what_is_composed(senses: tuple[str, ...], at: Path, watcher: Path, tmp_path: Path) -> None:
+    parts = {name: {"vision": at / "clip", "video": watcher}[name] for name in senses}
+    mmworld.World.compose(**parts, language=at / "llama").save(tmp_path / "model")
+    (tmp_path / "film.mp4").write_bytes(clip(60, fps=10))
+    model: Any = mmworld.load(tmp_path / "model")
+    found = looked_at(tmp_path / "film.mp4", model.takes)
+    assert [(c.modality, len(c.data)) for c in found] == ([("video", 4)] if "video" in senses else [("image", 1)] * 8)
+    told = says(model, Message("user", (*found, "what?")))
+    assert mmworld.ask("what?", tmp_path / "film.mp4", model=model, stop=Stop(8)) == told
+    said = mmworld.caption(tmp_path / "film.mp4", model=model, policy=mmworld.Every(3.0))
+    assert [(c.start, c.end) for c in said] == [(0.0, 3.0), (3.0, 6.0)]
 
 
 def test_what_cannot_be_composed_is_refused(at: Path) -> None:

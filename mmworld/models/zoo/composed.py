@@ -44,6 +44,8 @@ PLAIN = Chat("{% for m in messages %}{{ m.content }} {% endfor %}")
 """Of a language model that has learned no conversation."""
 FILES = ("tokenizer*", "vocab*", "merges.txt", "chat_template*", "special_tokens_map.json", "generation_config.json")
 Fusion = Literal["projection", "qformer", "cross", "early"]
+FRAMES = 8
+"""Of a film that is shown to an encoder of pictures."""
 LOOK_EVERY = 2
 
 
@@ -96,7 +98,8 @@ class Composed(nn.Module):
         if c.fusion == "cross":
             self.nothing = nn.Parameter(torch.zeros(c.n, told))
             gated.insert(self.language.backbone, lambda i: None if i % LOOK_EVERY else _look(told))
-        self.takes = Takes(tuple(c.senses), frames=8 if "image" in c.senses else 16)
+        films: Any = self.encoders["video"] if "video" in c.senses else None
+        self.takes = Takes(tuple(c.senses), frames=FRAMES if films is None else films.takes.frames)
         self.sources: dict[str, Path] = {}
 
     def see(self, chunk: Chunk) -> Tensor:
@@ -217,7 +220,8 @@ def compose(
         model.encoders[name].load_state_dict(encoder.state_dict())
     _fill(model.language, speaker)
     model.tokenizer, model.generation = source.tokenizer, source.generation
-    model.processors = {name: p for part in parts.values() for name, p in getattr(part, "processors", {}).items()}
+    prepared = {name: processors.own(getattr(part, "processors", {}), name) for name, part in parts.items()}
+    model.processors = {name: prepare for name, prepare in prepared.items() if prepare is not None}
     folders = {name: getattr(part, "folder", None) for name, part in {**parts, "language": speaker}.items()}
     model.sources = {name: folder for name, folder in folders.items() if folder is not None}
     model.freeze()

@@ -49,20 +49,25 @@ def read(folder: Path) -> dict[str, Any]:
         ConfigError: a value is missing or of the wrong type.
     """
     found: dict[str, Any] = {}
-    for path, said in _said(folder):
-        for modality, name in _named(said):
-            if name in PROCESSORS and modality not in found:
-                found[modality] = PROCESSORS.get(name).read(said, str(path))
+    for modality, name, said, path in _said(folder):
+        if name in PROCESSORS and modality not in found:
+            found[modality] = PROCESSORS.get(name).read(said, str(path))
     return found
 
 
-def _said(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """What the files say, as wholes and in parts."""
+def own(found: Mapping[str, Any], modality: str) -> Any:
+    """What of these is of a modality, or None: where nothing is of films, they are prepared as pictures are."""
+    return found.get(modality, found.get("image") if modality == "video" else None)
+
+
+def _said(folder: Path) -> Iterator[tuple[str, str, dict[str, Any], Path]]:
+    """Modalities and types, and what the files say of them, as wholes and in parts."""
     for path in (folder / name for name in FILES):
         if path.is_file():
-            data = read_json(path)
-            yield path, data
-            yield from ((path, data[part]) for part in PARTS if isinstance(data.get(part), dict))
+            whole = read_json(path)
+            for part, said in (("", whole), *((p, whole[p]) for p in PARTS if isinstance(whole.get(p), dict))):
+                for modality, name in _named(said):
+                    yield "video" if part == "video_processor" else modality, name, said, path
 
 
 def _named(said: dict[str, Any]) -> list[tuple[str, str]]:
@@ -85,10 +90,10 @@ def gather(folders: Mapping[str, Path], into: Path) -> None:
     Raises:
         ResourceError: the disk is full or the folder may not be written.
     """
-    whole: dict[str, Any] = {}
+    parts, whole = {modality: part for part, modality in PARTS.items()}, {}
     for modality, folder in folders.items():
-        for _, said in _said(folder):
-            if any(named == modality for named, _ in _named(said)):
-                whole |= {part: said for part in PARTS if f"{part}_type" in said}
+        found = {of: said for of, _, said, _ in reversed(list(_said(folder)))}  # the first that is said holds
+        if (said := own(found, modality)) is not None:
+            whole[parts[modality]] = said
     if whole:
         write_atomic(into / "processor_config.json", json.dumps(whole, indent=1).encode())
