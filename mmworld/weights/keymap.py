@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mmworld.errors import CheckpointError
-from mmworld.weights.checkpoint import describe, finite, fits, some
+from mmworld.weights.checkpoint import faults, finite, refuse
 
 _HOLES = {"{i}": r"(\d+)", "*": r"(weight|bias)"}
 
@@ -122,19 +123,11 @@ class KeyMap:
             CheckpointError: names are missing or unknown, or a shape or kind differs; the first few are named.
         """
         tensors = _Renamed(tensors, self)
-        own = self._own(module.state_dict())
-        places = {name: self.place(name) for name in own}
-        wanted = [n for place in places.values() for n in _names(place)]
+        places = [(self.place(name), x) for name, x in self._own(module.state_dict()).items()]
+        found = faults([(_names(place), x, partial(_read, place, tensors)) for place, x in places], tensors)
         unused = [_pattern(u) for u in self.unused]
-        left = [n for n in tensors.keys() - set(wanted) if not any(u.fullmatch(n) for u in unused)]
-        faults = {"missing": [n for n in wanted if n not in tensors], "unknown": sorted(left)}
-        if not faults["missing"]:
-            odd = [(places[n], x) for n, x in own.items() if not fits(_read(places[n], tensors), x)]
-            said = [f"{', '.join(_names(p))} {describe(_read(p, tensors))} for {describe(x)}" for p, x in odd]
-            faults["of another shape or kind"] = said
-        if any(faults.values()):
-            said = [f"{what}: {some(names)}" for what, names in faults.items() if names]
-            raise CheckpointError(f"{where}: {'; '.join(said)}")
+        unknown = [n for n in found["unknown"] if not any(u.fullmatch(n) for u in unused)]
+        refuse({**found, "unknown": sorted(unknown)}, where)
 
     @torch.no_grad()
     def fill(self, module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
