@@ -62,7 +62,7 @@ class GroundingConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class Phrases:
     """Phrases that have been read.
 
     Attributes:
@@ -106,12 +106,12 @@ class Grounder(nn.Module):
         self.none, self.sharpness = nn.Parameter(torch.randn(dim)), nn.Parameter(torch.tensor(10.0).log())
         self.box = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 8))
 
-    def read(self, phrases: Sequence[Sequence[int]]) -> Told:
+    def read(self, phrases: Sequence[Sequence[int]]) -> Phrases:
         """The ids of phrases, each read by itself."""
         ids, lengths = pack(phrases, self.none.device)
-        return Told(self.told(self.text(ids, lengths=lengths)[0]), lengths)
+        return Phrases(self.told(self.text(ids, lengths=lengths)[0]), lengths)
 
-    def forward(self, points: Tensor, told: Sequence[Told]) -> list[Found]:
+    def forward(self, points: Tensor, told: Sequence[Phrases]) -> list[Found]:
         """Clouds [B, P, 3 + columns] and the phrases of each to what they name there."""
         middle = points[..., :3].mean(1, keepdim=True)
         xyz, x = points[..., :3] - middle, points[..., 3:] if self.config.columns else None
