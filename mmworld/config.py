@@ -72,18 +72,6 @@ def pick(cls: type[T], data: Mapping[str, Any], *, where: str = "config") -> T:
     return build(cls, {f.name: data[f.name] for f in fields(cls) if f.name in data}, where=where)  # type: ignore[arg-type]
 
 
-def architecture(source: Mapping[str, Any], kinds: Mapping[str, T]) -> T:
-    """What `kinds` has under the architecture that a config.json names, or the first where it names none.
-
-    Raises:
-        ConfigError: it names another.
-    """
-    name = next(iter(source.get("architectures") or kinds))
-    if name not in kinds:
-        raise ConfigError(f"config.json: architectures: {name} is none of {', '.join(kinds)}")
-    return kinds[name]
-
-
 def _apply(data: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:

@@ -112,8 +112,11 @@ class Takes:
 
     Attributes:
         senses: modalities of the chunks; a film is shown to one that takes images alone as images.
-        frames: of a film, at most.
+        frames: of a film, evenly spread over its time, at most.
         seconds: of a film or sound, at most; what is longer is shown in parts.
+        fps: of a film, frames a second, all of them, in place of `frames`.
+        size: of a film with `fps`, side of the square that is kept of its frames, the middle after the short side was
+            scaled to it; None: whole ones.
         rate: samples of a sound in a second.
     """
 
@@ -121,6 +124,8 @@ class Takes:
     frames: int = 1
     seconds: float = math.inf
     rate: int = 16_000
+    fps: float | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import tokenizers
 import torch
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from mmworld.models.zoo.parity import CASES, Case
 
@@ -31,30 +31,6 @@ def vocabulary(folder: Path, *special: str, size: int = 330) -> Any:
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
     fast.save_pretrained(folder)
     return fast
-
-
-def llama_vocabulary(path: Path, **options: Any) -> Any:
-    """LLaMA's own vocabulary, of its tokenizer.model, as transformers reads it."""
-    import sentencepiece
-    import transformers
-    from transformers.convert_slow_tokenizer import generate_merges
-
-    core = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    names = [core.id_to_piece(i) for i in range(len(core))]
-    merges = generate_merges({n: i for i, n in enumerate(names)}, {n: core.get_score(i) for i, n in enumerate(names)})
-    vocab = {n: i for i, n in enumerate(names)}
-    return transformers.LlamaTokenizer(vocab=vocab, merges=merges, add_bos_token=True, **options)
-
-
-def bert_vocabulary() -> Any:
-    """A vocabulary like BERT's: lower case, word pieces, [CLS] and [SEP]."""
-    import transformers
-
-    core = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    core.normalizer, core.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    core.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=marks))
-    return transformers.BertTokenizer(vocab=core.get_vocab())
 
 
 def sized(case: Case, n: int, **places: int) -> Case:
@@ -107,35 +83,30 @@ def speaker(folder: Path) -> tuple[Any, Any]:
     return saved(sized(CASES["llama"], len(fast)), folder), fast
 
 
-def matcher(folder: Path) -> tuple[Any, Any, Any]:
-    """A CLIP, its vocabulary and its processor of pictures."""
+def matcher(folder: Path, name: str = "clip", kind: str = "CLIPImageProcessorPil") -> tuple[Any, Any, Any]:
+    """A CLIP or one of its kin, its vocabulary and its processor of pictures or films."""
     import transformers
 
-    fast = vocabulary(folder, "<pad>")
-    case = CASES["clip"]
-    ends = {"vocab_size": len(fast), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    fast = ended(folder)
+    case = CASES[name]
+    ends = {"vocab_size": len(fast), "bos_token_id": 0, "eos_token_id": len(fast) - 1, "pad_token_id": 2}
     text = {**case.sizes["text_config"], **ends, "max_position_embeddings": 40}
     theirs = saved(replace(case, sizes={**case.sizes, "text_config": text}), folder)
+    prepare = getattr(transformers, kind)(size={"shortest_edge": 16}, crop_size=SIDE)
+    prepare.save_pretrained(folder)
+    return theirs, fast, prepare
+
+
+def ended(folder: Path) -> Any:
+    """A vocabulary that puts <s> and, with the largest id as in CLIP's, <end> at a text's ends and can pad."""
+    fast = vocabulary(folder, "<pad>")
+    fast.add_special_tokens({"eos_token": "<end>"})
     fast.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        "<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+        "<s> $A <end>", special_tokens=[("<s>", 0), ("<end>", len(fast) - 1)]
     )
     fast.pad_token = "<pad>"
     fast.save_pretrained(folder)
-    prepare = transformers.CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=SIDE)
-    prepare.save_pretrained(folder)
-    return theirs, fast, prepare
-
-
-def judge(folder: Path) -> tuple[Any, Any, Any]:
-    """A BLIP-2 that matches, its vocabulary and its processor of pictures."""
-    import transformers
-
-    fast, case = vocabulary(folder), CASES["blip-2, matching"]
-    reads = {**case.sizes["qformer_config"], "vocab_size": len(fast)}
-    theirs = saved(replace(case, sizes={**case.sizes, "qformer_config": reads}), folder)
-    prepare = transformers.BlipImageProcessorPil(size={"height": 8, "width": 8})
-    prepare.save_pretrained(folder)
-    return theirs, fast, prepare
+    return fast
 
 
 PLACED = (

@@ -12,6 +12,12 @@ from typing import Any
 
 import av
 import numpy as np
+import torch
+from torch import Tensor
+
+from mmworld.media.audio import samples
+from mmworld.media.gate import open_media
+from mmworld.types import Source
 
 BITS = 8
 
@@ -141,6 +147,11 @@ def _encode(stream: Any, x: np.ndarray, rate: int, start: float, layout: str | N
         frame.sample_rate, frame.pts, frame.time_base = rate, i + round(start * rate), Fraction(1, rate)
         packets += stream.encode(frame)
     return packets + list(stream.encode())
+
+
+def sound_of(source: Source, rate: int | None = 16_000, end: float | None = None) -> Tensor:
+    """The sound of a file [S] until `end` seconds, the mean of its channels; None is the rate at which it is stored."""
+    return torch.cat([piece.data[:, 0] for piece in samples(open_media(source), rate=rate, end=end, mono=True)])
 
 
 def wav(data: bytes, rate: int, channels: int, *, bits: int = 16, code: int = 1, length: int | None = None) -> bytes:

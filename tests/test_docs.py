@@ -35,8 +35,8 @@ def blocks() -> list[object]:
 
 
 def scripts() -> list[object]:
-    """The Python blocks that stand alone: those of README.md, docs/python.md and docs/borrowed.md."""
-    pages = [ROOT / "README.md", ROOT / "docs" / "python.md", ROOT / "docs" / "borrowed.md"]
+    """The Python blocks that stand alone: those of README.md, docs/python.md, docs/borrowed.md and docs/watching.md."""
+    pages = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("python", "borrowed", "watching"))]
     found = [(page, i, text) for page in pages for i, text in enumerate(SCRIPT.findall(page.read_text()))]
     return [pytest.param(text, id=f"{page.stem}-{i}") for page, i, text in found]
 
@@ -61,6 +61,8 @@ BORROWED = {"blip": captioner, "llava": answerer, "clip": matcher, "llava-text":
 
 def _borrow(text: str) -> None:
     """The models that a page names, here."""
+    if "quantise" in text:
+        pytest.importorskip("torchao", reason="the extra 'quantise' is not installed")
     for name, make in BORROWED.items():
         if re.search(rf"(--model |=\"|\(\"){name}\b(?!-)", text):
             pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
@@ -72,7 +74,7 @@ def _borrow(text: str) -> None:
 def test_documented_scripts_run(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _samples(tmp_path, monkeypatch, wants_nano=True)
     _borrow(script)
-    exec(compile(script, "documented", "exec"), {"__name__": "documented"})
+    exec(compile(script, "documented", "exec", dont_inherit=True), {"__name__": "documented"})
 
 
 @pytest.mark.parametrize("recipe", RECIPE.findall((ROOT / "docs" / "training.md").read_text()))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 VERBS = {
     "caption": "caption video, sound, images, point clouds and sensor series as they stream",
+    "watch": "watch a camera, a file or several sources as they run; ask at any time, stop and go on later",
+    "find": "find when something was told of a stream that was watched",
     "transcribe": "write down what is said in sounds and films, with times",
     "speak": "say a text in a voice, as a sound file",
     "ask": "answer a question about pictures, films, sounds or clouds",

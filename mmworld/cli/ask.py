@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from mmworld.cli.flags import SWITCH, count, positive
-from mmworld.cli.inputs import add_gate, expand, opened, settle, span
+from mmworld.cli.inputs import add_gate, expand, opened, settle_gate, span
 from mmworld.cli.model import add_model, chosen
-from mmworld.errors import UsageError
+from mmworld.errors import CheckpointError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--system", default="", metavar="TEXT", help="what the model is told before all else")
     group.add_argument("--begin", default="", metavar="TEXT", help="how the answer begins")
     group.add_argument("--choice", action="append", metavar="TEXT", help="answer the likeliest of these; repeatable")
+    group.add_argument("--schema", metavar="FILE", help="answer in JSON by the JSON schema of this file")
     group.add_argument("--max-tokens", type=count, default=256, metavar="N", help="longest answer (256)")
     group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="what ends an answer; repeatable")
     group.add_argument("--temperature", type=positive, metavar="T", help="draw the words; without it the likeliest")
@@ -37,15 +39,17 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.question.strip():
         raise UsageError("no question", hint='mmworld ask "what is this?" a.jpg')
-    if args.choice and args.begin:
-        raise UsageError("--begin and --choice both say what the answer is", hint="leave one out")
-    settle(args)
+    told = [f"--{name}" for name in ("begin", "choice", "schema") if getattr(args, name)]
+    if len(told) > 1:
+        raise UsageError(f"{' and '.join(told)} both say what the answer is", hint="leave one out")
+    schema = _schema(args.schema)
+    settle_gate(args)
     media = [opened(name, args) for name in expand(args.input)]
     stop = Stop(args.max_tokens, tuple(args.stop))
     talk = Conversation(chosen(args), system=args.system, sampler=_sampler(args), stop=stop)
     talk.show(*media, **span(args))
     for question in _questions(args.question):
-        _answer(talk, question, args)
+        _answer(talk, question, schema, args)
     return 0
 
 
@@ -64,12 +68,12 @@ def _questions(question: str) -> Any:
             yield line.strip()
 
 
-def _answer(talk: Any, question: str, args: argparse.Namespace) -> None:
+def _answer(talk: Any, question: str, schema: dict[str, Any] | None, args: argparse.Namespace) -> None:
     scores = talk.choose(question, args.choice) if args.choice else {}
     if args.json:
         from mmworld.cli.console import report
 
-        said = next(iter(scores)) if scores else talk.ask(question, args.begin)
+        said = next(iter(scores)) if scores else talk.ask(question, args.begin, schema)
         answer = {"question": question, "answer": said, "model": args.model}
         report("", answer | ({"log_probabilities": scores} if scores else {}), as_json=True)
         return
@@ -77,10 +81,27 @@ def _answer(talk: Any, question: str, args: argparse.Namespace) -> None:
         print(next(iter(scores)))
         return
     sys.stdout.write(args.begin)
-    for i, piece in enumerate(talk.stream(question, args.begin)):
+    for i, piece in enumerate(talk.stream(question, args.begin, schema)):
         sys.stdout.write(piece if i or args.begin else piece.lstrip())
         sys.stdout.flush()
     sys.stdout.write("\n")
+
+
+def _schema(path: str | None) -> dict[str, Any] | None:
+    """The schema in a file, looked at before a model is loaded."""
+    if not path:
+        return None
+    from mmworld.generate.grammar import Grammar
+    from mmworld.weights.shards import read_json
+
+    try:
+        schema = read_json(Path(path))
+        Grammar.json(schema)
+    except CheckpointError as e:
+        raise UsageError(str(e)) from None
+    except UsageError as e:
+        raise UsageError(f"{path}: {e}") from None
+    return schema
 
 
 def _sampler(args: argparse.Namespace) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from mmworld.cli import targets
 from mmworld.cli.flags import SWITCH, positive
 from mmworld.cli.formats import FORMATS
-from mmworld.cli.inputs import add_gate, expand, settle
+from mmworld.cli.inputs import add_gate, expand, settle_gate
 from mmworld.cli.model import add_model, require
 from mmworld.errors import UsageError
 
@@ -74,7 +74,7 @@ def written(args: argparse.Namespace, make: Callable[[Any, argparse.Namespace], 
 
     if not args.input:
         raise UsageError("no INPUT", hint="a file, a folder, a pattern, or - for standard input")
-    settle(args)
+    settle_gate(args)
     require(args)
     inputs = expand(args.input, whole_folders=whole_folders)
     planned = _planned(args, inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmworld.cli.flags import SWITCH, count
-from mmworld.cli.inputs import add_gate, expand, opened, settle, span
+from mmworld.cli.inputs import add_gate, expand, opened, settle_gate, span
 from mmworld.cli.model import add_model, chosen
 from mmworld.errors import UsageError
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.input:
         raise UsageError("no INPUT", hint="a file, a folder or a pattern")
-    settle(args)
+    settle_gate(args)
     model = chosen(args)
     for name in expand(args.input):
         media = opened(name, args)

@@ -145,7 +145,9 @@ def _loads(name: str) -> bool:
 def _extras() -> Iterator[Fact]:
     yield _installed("decord", "decord", "sparse reading on request")
     yield _installed("xformers", "gpu", "attention on CUDA")
+    yield _installed("torchao", "quantise", "weights of int8 and int4")
     yield _installed("lightning", "train", "mmworld train")
+    yield _installed("llguidance", "grammar", "an answer in JSON by a schema")
     found = shutil.which("espeak-ng")
     yield Fact(
         "espeak-ng",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mmworld.cli.inputs import add_gate, expand, opened, settle, span
+from mmworld.cli.inputs import add_gate, expand, opened, settle_gate, span
 from mmworld.cli.model import add_model, chosen
 from mmworld.errors import UsageError
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("nothing to embed", hint="an INPUT or --text")
     if args.output and Path(args.output).suffix not in KINDS:
         raise UsageError(f"{args.output}: vectors are written as {' or '.join(KINDS)}")
-    settle(args)
+    settle_gate(args)
     names = expand(args.input)
     media = [opened(name, args) for name in names]
     rows = embed(*media, texts=args.text, model=chosen(args), **span(args))

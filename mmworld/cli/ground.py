@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mmworld.cli.flags import SWITCH, count
-from mmworld.cli.inputs import add_gate, expand, opened, settle, span
+from mmworld.cli.inputs import add_gate, expand, opened, settle_gate, span
 from mmworld.cli.model import add_model, chosen
 from mmworld.errors import UsageError
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.input:
         raise UsageError("no picture", hint="mmworld ground a.jpg --model M")
-    settle(args)
+    settle_gate(args)
     names = expand(args.input)
     targets, model = plan(names, (), None, args.plot), grounder(chosen(args))
     for name, target in zip(names, targets, strict=True):

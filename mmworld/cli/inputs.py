@@ -102,12 +102,10 @@ def add_gate(parser: argparse.ArgumentParser) -> Any:
     return group
 
 
-def settle(args: argparse.Namespace) -> None:
-    """Keep what --offline says; UsageError if --end is not after --start."""
+def settle_gate(args: argparse.Namespace) -> None:
+    """Keep what --offline says, before anything is opened; UsageError if --end is not after --start."""
     if args.end is not None and args.end <= (args.start or 0.0):
-        raise UsageError(
-            f"--end {args.end:g} is not after --start {args.start or 0:g}", hint="both are times of the source"
-        )
+        raise UsageError(f"--end {args.end:g} is not after --start {args.start or 0:g}")
     if args.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         args.allow_url = False

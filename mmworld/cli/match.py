@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmworld.cli.flags import SWITCH
-from mmworld.cli.inputs import add_gate, expand, opened, settle, span
+from mmworld.cli.inputs import add_gate, expand, opened, settle_gate, span
 from mmworld.cli.model import add_model, chosen
 from mmworld.errors import UsageError
 
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.input or not args.text:
         raise UsageError("nothing to compare", hint='mmworld match a.jpg b.jpg --text "a dog" --model M')
-    settle(args)
+    settle_gate(args)
     names = expand(args.input)
     media = [opened(name, args) for name in names]
     shares = match(*media, texts=args.text, model=chosen(args), **span(args)).tolist()

@@ -9,7 +9,7 @@ from typing import Any
 from mmworld.cli.flags import count
 from mmworld.errors import ResourceError, UsageError
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES, QUANTISED = ("float32", "bfloat16", "float16"), ("int8", "int4")
 
 
 def add_model(parser: Any, default: str | None = None) -> None:
@@ -18,6 +18,7 @@ def add_model(parser: Any, default: str | None = None) -> None:
     parser.add_argument("--model", default=default, metavar="M", help=named)
     parser.add_argument("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of a borrowed model's weights (float32)")
+    parser.add_argument("--quantise", choices=QUANTISED, help="round a borrowed model's linear layers as they are read")
     parser.add_argument("--threads", type=count, metavar="N", help="CPU threads")
 
 
@@ -25,7 +26,7 @@ def chosen(args: argparse.Namespace) -> Any:
     """The model that the flags name, loaded.
 
     Raises:
-        UsageError: none is named.
+        UsageError: none is named, or it cannot be quantised so.
         CheckpointError: there is no such model.
         ResourceError: the device is not there.
     """
@@ -34,7 +35,7 @@ def chosen(args: argparse.Namespace) -> Any:
     from mmworld.verbs.model import loaded
 
     require(args)
-    return loaded(args.model, settled(args), getattr(torch, args.dtype))
+    return loaded(args.model, settled(args), getattr(torch, args.dtype), args.quantise)
 
 
 def settled(args: argparse.Namespace) -> str:

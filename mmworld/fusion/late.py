@@ -17,11 +17,13 @@ class Late(nn.Module):
         takes: the things that it compares with texts.
         alone: whether each pair has a probability of its own, the sigmoid of its score; if not, the softmax over the
             texts says which of them is likeliest.
+        unit: whether directions are compared, of length 1; if not, what stands for a thing or a text may be of any.
         scale: logarithm of what the agreement is multiplied by.
     """
 
     takes: Takes
     alone: ClassVar[bool] = False
+    unit: ClassVar[bool] = True
     scale: nn.Parameter
 
     def embed(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from mmworld.attention import FULL, Mask
 from mmworld.config import config, pick
 from mmworld.nn.attention import CrossAttention, Pass
 from mmworld.nn.layer import FeedForward, Layer, TransformerConfig, make_norm
-from mmworld.nn.position import Learned, positions
+from mmworld.nn.position import positions
 from mmworld.nn.transformer import Transformer
 from mmworld.weights.keymap import KeyMap, Leading, Place
 from mmworld.weights.names import bert_cross, bert_layers
@@ -73,75 +73,63 @@ class QFormer(nn.Module):
 class InstructedConfig(QFormerConfig):
     """What config.json says under these names."""
 
-    model_type: Literal["instructblip_qformer", "instructblipvideo_qformer"]  # type: ignore[assignment]
+    model_type: Literal["blip_2_qformer", "instructblip_qformer", "instructblipvideo_qformer"]  # type: ignore[assignment]
+    use_qformer_text_input: Literal[True] = True  # type: ignore[assignment]
     vocab_size: Width = 30_522
     max_position_embeddings: Width = 512
 
 
-@config
-class MatchingConfig(InstructedConfig):
-    """What config.json says under these names."""
-
-    model_type: Literal["blip_2_qformer"]  # type: ignore[assignment]
-    use_qformer_text_input: Literal[True] = True  # type: ignore[assignment]
-
-
 class Instructed(nn.Module):
-    """A Q-Former that reads what is asked, beside its questions, so that it looks for that (Dai et al. 2023,
-    InstructBLIP, section 2.3), or what is told, to say how it fits what it sees (Li et al. 2023, section 3.1).
+    """A Q-Former that reads words, too: beside its questions, so that it looks for what is asked (Dai et al. 2023,
+    InstructBLIP, section 2.3) or for what a text says (Li et al. 2023, BLIP-2, figure 2), or by themselves.
 
     Args:
         source: what config.json says under `qformer_config`.
         n: questions.
-        kind: of config.
 
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
-    def __init__(self, source: Mapping[str, Any], n: int, kind: type[InstructedConfig] = InstructedConfig) -> None:
+    def __init__(self, source: Mapping[str, Any], n: int) -> None:
         super().__init__()
-        c = self.config = pick(kind, source, where="config.json: qformer_config")
+        c = self.config = pick(InstructedConfig, source, where="config.json: qformer_config")
         self.questions = nn.Parameter(torch.zeros(n, c.hidden_size))
-        self.words = nn.Embedding(c.vocab_size, c.hidden_size)
-        self.places = Learned(c.max_position_embeddings, c.hidden_size)
+        self.words, self.places = (nn.Embedding(k, c.hidden_size) for k in (c.vocab_size, c.max_position_embeddings))
         self.norm = nn.LayerNorm(c.hidden_size, eps=c.layer_norm_eps)
         self.backbone = _layers(c, lambda cross: Beside(c.backbone, n, cross))
 
     def forward(self, seen: Tensor, ids: Tensor) -> Tensor:
-        """Tokens of pictures [B, N, E] and the ids of what is asked of each [B, T], or [B, 0], to what the questions
-        found in each [B, n, D].
+        """Tokens of pictures [B, N, E] and the ids of what is asked of each [B, T], to what the questions found in
+        each [B, n, D].
 
         Raises:
             ValueError: more ids than the places that were learned.
         """
-        asked = self.questions.expand(len(seen), -1, -1)
-        x = torch.cat((asked, self._told(ids, FULL)), dim=1)
-        return self.backbone(self.norm(x), FULL, context=seen)[:, : len(self.questions)]
+        asked, told = self.questions.expand(len(seen), -1, -1), self._told(ids, FULL)
+        return self.backbone(self.norm(torch.cat((asked, told), dim=1)), FULL, context=seen)[:, : len(self.questions)]
 
-    def read(self, ids: Tensor, lengths: tuple[int, ...] | None = None) -> Tensor:
-        """Ids [B, T] of texts, or of texts packed in a row, by themselves, to their tokens [B, T, D].
+    def read(self, ids: Tensor, mask: Mask = FULL) -> Tensor:
+        """Ids [B, T] of words by themselves, or of texts packed in a row as the mask says, to [B, T, D].
 
         Raises:
-            ValueError: a text is longer than the places that were learned.
+            ValueError: more ids than the places that were learned.
         """
-        mask = Mask("full", lengths=lengths)
         return self.backbone(self.norm(self._told(ids, mask)), mask)
 
     def _told(self, ids: Tensor, mask: Mask) -> Tensor:
+        if (most := max(mask.lengths or (ids.shape[1],))) > len(self.places.weight):
+            raise ValueError(f"{most} ids are given, the model has learned {len(self.places.weight)} places")
         return self.words(ids) + self.places(positions(mask, ids.shape[1], ids.device))
 
     @property
     def keymap(self) -> KeyMap:
-        """Of InstructBLIP's names, or of BLIP-2's."""
+        """Of InstructBLIP's names."""
         at, ours = "qformer.encoder.layer.{i}.", "backbone.layers.{i}."
-        words, norm = "qformer.embeddings", "qformer.embeddings.layernorm"
-        if isinstance(self.config, MatchingConfig):
-            words, norm = "embeddings", "qformer.layernorm"
         table: dict[str, Place] = {
-            "words.weight": f"{words}.word_embeddings.weight",
-            "places.table.weight": f"{words}.position_embeddings.weight",
-            "norm.*": f"{norm}.*",
+            "words.weight": "qformer.embeddings.word_embeddings.weight",
+            "places.weight": "qformer.embeddings.position_embeddings.weight",
+            "norm.*": "qformer.embeddings.layernorm.*",
             **_names(self.config.hidden_size),
             f"{ours}feed_words.up.*": f"{at}intermediate.dense.*",
             f"{ours}feed_words.down.*": f"{at}output.dense.*",
@@ -151,23 +139,22 @@ class Instructed(nn.Module):
 
 
 class Beside(Layer):
-    """A layer whose first n tokens look and have a feed-forward of their own; the others are words, and so are all
-    where there is nothing to look at."""
+    """A layer whose first n tokens look and have a feed-forward of their own; the others are words, as all are where
+    there is nothing to look at."""
 
     def __init__(self, c: TransformerConfig, n: int, cross: CrossAttention | None) -> None:
         super().__init__(c, cross=cross)
         self.n, self.feed_words, self.norm_words = n, FeedForward(c), make_norm(c)
 
     def forward(self, x: Tensor, run: Pass, layer: int) -> Tensor:
-        """x [B, n + T, D] to [B, n + T, D]."""
+        """x [B, n + T, D] to [B, n + T, D]; or, without a context, [B, T, D] to [B, T, D]."""
         x = self.attend(x, run, layer)
         if run.context is None:
-            return self._read(x)
+            return self.branch(x, self.norm_words, self.feed_words)
         asked, words = x.tensor_split((self.n,), dim=1)
-        return torch.cat((self.think(self.look(asked, run, layer)), self._read(words)), dim=1)
-
-    def _read(self, words: Tensor) -> Tensor:
-        return self.branch(words, self.norm_words, self.feed_words)
+        return torch.cat(
+            (self.think(self.look(asked, run, layer)), self.branch(words, self.norm_words, self.feed_words)), dim=1
+        )
 
 
 def _layers(c: QFormerConfig, layer: Callable[[CrossAttention | None], Layer]) -> Transformer:

@@ -19,6 +19,7 @@ from mmworld.generate.speaker import Speaker, Vocabulary, Writer
 from mmworld.generate.stop import STOP, Stop
 from mmworld.models.world import Item, World
 from mmworld.nn.state import KVState
+from mmworld.nn.streams import Streams
 
 T = TypeVar("T")
 Group = tuple[list[int], KVState, Tensor]
@@ -118,12 +119,19 @@ def decode(
 def complete(
     model: Writer, prompts: Sequence[Sequence[int]], sampler: Sampler | Beam = GREEDY, stop: Stop = STOP
 ) -> list[Generation]:
-    """How the model goes on with each prompt's ids; those of one length side by side."""
+    """How the model goes on with each prompt's ids, all side by side: prompts of one length are read together, and
+    texts of any lengths go on together, without padding."""
 
     def begun(prompts: Sequence[Sequence[int]]) -> Iterator[Group]:
+        groups: list[Group] = []
         for members in alike(map(len, prompts)):
             state = model.init_state()
-            yield members, state, model.read(torch.tensor([prompts[i] for i in members]), state)
+            groups.append((members, state, model.read(torch.tensor([prompts[i] for i in members]), state)))
+        if len(groups) > 1:
+            whole = [i for members, *_ in groups for i in members]
+            streams = Streams([one for _, state, _ in groups for one in state.apart()])
+            groups = [(whole, streams, torch.cat([logits for *_, logits in groups]))]
+        yield from groups
 
     return _halved(prompts, lambda some: _decoded(model, begun(some), sampler, stop, some))
 
@@ -153,7 +161,7 @@ def answer(
 def ask(world: World, contexts: Sequence[KVState], prompt: str = "") -> tuple[KVState, Tensor]:
     """Contexts of one shape as the rows of a state that has read the prompt, and the logits [B, V] of what follows."""
     state = KVState.stack(contexts)
-    state.window = None  # what is said must not push out what it is said of
+    state.unbind()  # what is said must not push out what it is said of
     return state, world.read(torch.tensor([world.prompt(prompt)] * len(contexts)), state)
 
 

@@ -21,6 +21,11 @@ _WEBCAM = re.compile(r"/dev/video\d+")
 _RTSP = {"protocol_whitelist": "rtsp,rtp,tcp,udp", "rtsp_transport": "tcp", "max_delay": "500000"}
 
 
+def is_device(address: str) -> bool:
+    """Whether this names a camera rather than a file."""
+    return bool(_WEBCAM.fullmatch(address)) or address.startswith("rtsp://")
+
+
 def open_device(address: str, *, timeout: float = 10.0, budget: Budget | None = None) -> Media:
     """A camera at "/dev/video0" or "rtsp://…"; what it sends is bounded by nothing but the reader's own stops.
 

@@ -17,7 +17,7 @@ from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
 from mmworld.models.opening import Opened, label, open_modality, open_streams
 from mmworld.models.segments import Segment, Segments
-from mmworld.models.session import Session
+from mmworld.models.session import Keep, Session
 from mmworld.models.world import Item, World
 from mmworld.stream.ops import batched, join, merge, prefetch
 from mmworld.stream.policy import TICK, Every, OnChange, Policy
@@ -65,6 +65,7 @@ class Captioner:
         world: the model.
         policy: when to speak.
         sampler, prompt, stop: how.
+        keep: a caption is of all that is remembered by then, which is this; None: of its segment alone.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class Captioner:
         sampler: Sampler | Beam = GREEDY,
         prompt: str = "",
         stop: Stop = STOP,
+        keep: Keep | None = None,
     ) -> None:
         self.world, self.policy, self.sampler, self.prompt, self.stop = world, policy, sampler, prompt, stop
+        self.keep = keep
 
     def stream(
         self,
@@ -135,12 +138,14 @@ class Captioner:
 
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Segments:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
-        window = WINDOW if self.policy.longest > BOUNDED else None
-        return Segments(Session(self.world, modalities=modalities, window=window), self.policy.start(start))
+        window = WINDOW if self.policy.longest > BOUNDED and self.keep is None else None
+        session = Session(self.world, modalities=modalities, window=window, keep=self.keep)
+        return Segments(session, self.policy.start(start), rolling=self.keep is not None)
 
     def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Segments:
         """What goes on with the stream whose `Segments.leaves` these are."""
-        return Segments.restored(self.world, self.policy.start(start), values)
+        judge = self.policy.start(start)
+        return Segments.restored(self.world, judge, values, rolling=self.keep is not None)
 
     def answer(self, segment: Segment, question: str) -> Generation:
         """What the model says of a segment, asked."""
@@ -149,7 +154,7 @@ class Captioner:
     def _stream(self, opened: Opened, start: float, tap: Tap | None) -> Iterator[Caption]:
         segments = self.begin(opened.modalities, start)
         most = 1 if opened.live else max(1, min(BATCH, int(AHEAD / self.policy.longest)))
-        with closing(prefetch(self.paced(opened))) as chunks:
+        with closing(prefetch(self.joined(opened))) as chunks:
             for some in batched(_cut(chunks, segments, tap), most):
                 yield from self.say(some, opened.name)
 
@@ -161,7 +166,7 @@ class Captioner:
             if text.text:
                 yield Caption(after(self.prompt, text.text), segment.start, segment.end, text.score, source)
 
-    def paced(self, opened: Opened) -> Iterator[Chunk]:
+    def joined(self, opened: Opened) -> Iterator[Chunk]:
         """The chunks of a source, those of a file in long ones."""
         seconds = min(JOINED, self.policy.longest)
         return opened.chunks if opened.live else join(opened.chunks, seconds, self._joinable(opened))

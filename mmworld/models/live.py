@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -19,7 +19,8 @@ from mmworld.models.captioner import BATCH, Captioner, Failure
 from mmworld.models.modality import split
 from mmworld.models.opening import Opened
 from mmworld.models.segments import Segment
-from mmworld.stream.intake import End, Intake, Lane, Pressure
+from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
+from mmworld.stream.memory import Memory, Moment
 from mmworld.stream.policy import TICK
 from mmworld.types import Caption, Chunk, Gap
 
@@ -27,6 +28,8 @@ WAITING = 64
 """Segments that may wait to be told of."""
 HEARD = 1024
 """Events that may wait for who reads them, and the last captions of whose delay is told."""
+RECALLED = 3
+"""Moments that come with an answer."""
 POLL = 0.2
 """Seconds after which who waits looks whether it is still wanted."""
 
@@ -38,12 +41,14 @@ class Answer:
     Attributes:
         time: seconds on the stream's clock at which it was asked.
         score: mean log-probability of its ids.
+        moments: what had been told before, of all that is remembered, that fits the question, the best first.
     """
 
     question: str
     text: str
     time: float
     score: float
+    moments: tuple[Moment, ...] = ()
 
 
 Event = Caption | Gap | Failure | Answer
@@ -68,6 +73,20 @@ class Save:
 
 
 @dataclass(frozen=True)
+class Count:
+    """How many events were told, answers left out, and how many captions of them."""
+
+    events: int = 0
+    captions: int = 0
+
+    def with_(self, event: Any) -> Count:
+        """This, and one event more."""
+        if isinstance(event, Answer | BaseException) or event is None:
+            return self
+        return Count(self.events + 1, self.captions + isinstance(event, Caption))
+
+
+@dataclass(frozen=True)
 class Told:
     """A segment on its way, and when what ended it had come."""
 
@@ -85,9 +104,14 @@ class Live:
     Args:
         captioner: the model, when it speaks, and how.
         sources: opened for it; no modality twice.
+        real_time: play files no faster than they were recorded.
         pressure, patience: see `Intake`.
         start: seconds at which the sources begin.
+        memory: where what was told is kept and found again when asked, however long ago; closed with this.
         resume: a file that `save` wrote, to go on from with the same model and the same sources, opened from `start`.
+
+    Attributes:
+        before: what had been told before it was resumed.
 
     Raises:
         UsageError: a modality comes from two sources.
@@ -99,22 +123,26 @@ class Live:
         captioner: Captioner,
         sources: Sequence[Opened],
         *,
+        real_time: bool = False,
         pressure: Pressure = "drop",
         patience: float = 2.0,
         start: float = 0.0,
         resume: Path | str | None = None,
+        memory: Memory | None = None,
     ) -> None:
         names = [n for s in sources for n in s.modalities]
         if twice := {n for n in names if names.count(n) > 1}:
             raise UsageError(f"{twice.pop()} comes from two sources", hint="one session has one source of each sense")
-        self._captioner, self._name = captioner, sources[0].name
+        self._captioner, self._name, self._memory = captioner, sources[0].name, memory
         since: list[dict[str, float]] | None = None
         if resume is None:
-            self._segments, self.told = captioner.begin(names, start), 0
+            self._segments, self.before = captioner.begin(names, start), Count()
         else:
-            self._segments, since, self.told = snapshot.read(resume, "live", lambda v: self._restored(v, names, start))
-        feeds = [(s.name, s.modalities, captioner.paced(s), s.live) for s in sources]
-        self.pressure: Pressure = pressure if any(s.live for s in sources) else "block"
+            found = snapshot.read(resume, "live", lambda v: self._restored(v, names, start))
+            self._segments, since, self.before = found
+        self._count = self.before
+        feeds = [self._feed(s, real_time) for s in sources]
+        self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
         self._jobs = Jobs(drop=self.pressure == "drop")
         self._events: Queue[Event | BaseException | None] = Queue(HEARD)
         self._delays: deque[float] = deque(maxlen=HEARD)
@@ -167,6 +195,8 @@ class Live:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(1.0)
+        if self._memory is not None:
+            self._memory.close()
 
     @property
     def lanes(self) -> list[Lane]:
@@ -193,10 +223,16 @@ class Live:
         ordered = sorted(self._delays)
         return ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
-    def _restored(self, values: Any, names: Sequence[str], start: float) -> tuple[Any, list[dict[str, float]], int]:
+    def _feed(self, source: Opened, real_time: bool) -> Feed:
+        """What is live comes as it is, a file in long chunks unless it is played like one."""
+        as_it_is = source.live or real_time
+        chunks = source.chunks if as_it_is else self._captioner.joined(source)
+        return Feed(source.name, source.modalities, chunks, source.live, real_time and not source.live)
+
+    def _restored(self, values: Any, names: Sequence[str], start: float) -> tuple[Any, list[dict[str, float]], Count]:
         if values["model"] != repr(self._captioner.world.config) or values["modalities"] != list(names):
             raise CheckpointError("was saved of another model, or of other streams")
-        return self._captioner.restored(values, start), values["sources"], values["told"]
+        return self._captioner.restored(values, start), values["sources"], Count(values["events"], values["captions"])
 
     def _post(self, message: Any) -> Any:
         if not self._open:
@@ -224,6 +260,8 @@ class Live:
                 self._serve(message)
         except BaseException as e:
             self._jobs.put(e)
+            for message in self._intake.posted():  # nobody must wait for an answer that cannot come
+                message.future.set_exception(e)
 
     def _take(self, lane: Lane | None, item: Any) -> None:
         if lane is None:
@@ -269,6 +307,8 @@ class Live:
             made = self._captioner.say([j.segment for j in jobs], self._name)
             came = {(j.segment.start, j.segment.end): j.came for j in jobs}
             for caption in made:
+                if self._memory is not None:
+                    self._memory.add(Moment(caption.start, caption.end, caption.text, caption.source))
                 self._delays.append(time.monotonic() - came[caption.start, caption.end])
                 self._emit(caption)
             return
@@ -276,14 +316,15 @@ class Live:
         if isinstance(job, Ask):
             _settle(job.future, lambda: self._answer(job))
         elif isinstance(job, Save):
-            _settle(job.future, lambda: snapshot.write(job.path, "live", job.values | {"told": self.told}))
+            _settle(job.future, lambda: snapshot.write(job.path, "live", job.values | asdict(self._count)))
         else:
             self._emit(job)
 
     def _answer(self, job: Ask) -> Answer:
         assert job.segment is not None
         made = self._captioner.answer(job.segment, job.question)
-        answer = Answer(job.question, made.text, job.segment.end, made.score)
+        moments = self._memory.find(job.question, RECALLED) if self._memory is not None else ()
+        answer = Answer(job.question, made.text, job.segment.end, made.score, tuple(moments))
         self._emit(answer)
         return answer
 
@@ -293,7 +334,7 @@ class Live:
                 self._events.put(event, timeout=POLL)
             except Exception:
                 continue
-            self.told += isinstance(event, Caption | Gap | Failure)
+            self._count = self._count.with_(event)
             return
 
 

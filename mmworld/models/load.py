@@ -16,7 +16,8 @@ from mmworld import config
 from mmworld.errors import CheckpointError, ConfigError
 from mmworld.models.world import CONFIG, TOKENIZER, WEIGHTS, World, WorldConfig
 from mmworld.text.tokenizer import Tokenizer
-from mmworld.weights.checkpoint import load_into, load_safetensors, read_header
+from mmworld.weights.checkpoint import load_safetensors, read_header
+from mmworld.weights.keymap import load_into
 
 SHIPPED = {"nano": Path(__file__).parent / "nano"}
 """Models that are part of the package."""

@@ -13,7 +13,7 @@ from mmworld.media.gate import Media, open_media
 from mmworld.media.pictures import Frame, Pictures
 from mmworld.media.read import read
 from mmworld.media.sound import Sound
-from mmworld.media.video import frames_at
+from mmworld.media.video import frames, frames_at
 from mmworld.models.message import RATE
 from mmworld.models.opening import HOLDS, Opened
 from mmworld.types import Chunk, Source, Takes
@@ -48,8 +48,8 @@ def parts(
     end: float | None = None,
     modalities: Sequence[str] | None = None,
 ) -> tuple[Chunk, ...]:
-    """The whole of `source` as a message shows it: of a film frames evenly spread over its time; of a longer one or a
-    longer sound than the model takes the first `takes.seconds`.
+    """The whole of `source` as a message shows it: of a film frames evenly spread over its time, or all at the model's
+    rate; of a longer one or a longer sound than the model takes the first `takes.seconds`.
 
     Raises:
         MediaError: the gate refuses the source, or it holds nothing that the model takes.
@@ -61,9 +61,7 @@ def parts(
     last = min(filter(None, (end, media.duration, start + takes.seconds)))
     shown: list[Chunk] = []
     if "video" in names:
-        step = (last - start) / takes.frames
-        found = frames_at(media, [start + (i + 0.5) * step for i in range(takes.frames)])
-        shown += film(takes, [f.data for f in found], start, last)
+        shown += film(takes, _frames(media, takes, start, last), start, last)
     if "audio" in names:
         heard = [piece for _, piece in samples(media, rate=takes.rate, start=start, end=last, mono=True)]
         if heard:
@@ -91,6 +89,13 @@ def held(media: Media, takes: Takes, wanted: Sequence[str] | None = None) -> tup
     if not names:
         raise MediaError("modality", f"{media.name}: is {media.format.words}, wanted is {', '.join(takes.senses)}")
     return tuple(names)
+
+
+def _frames(media: Media, takes: Takes, start: float, end: float) -> list[Tensor]:
+    if takes.fps is not None:
+        return [f.data for f in frames(media, fps=takes.fps, size=takes.size, start=start, end=end)]
+    step = (end - start) / takes.frames
+    return [f.data for f in frames_at(media, [start + (i + 0.5) * step for i in range(takes.frames)])]
 
 
 def _still(media: Media) -> Chunk:

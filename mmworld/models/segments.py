@@ -81,6 +81,8 @@ class Segments:
         """What has been perceived of the segment so far; listening goes on undisturbed."""
         fork = self.session.fork()
         fork.enter(self._held)
+        if self._at.start == -math.inf:
+            return Segment(0.0, 0.0, fork.context)
         return Segment(self._at.start, max(self._at.start, fork.clock), fork.context)
 
     def leaves(self) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,39 @@ from mmworld.models.world import World
 from mmworld.nn.state import KVState
 from mmworld.types import Chunk, Gap, Tokens
 
+SINGLE = 0.1
+"""Seconds that a block counts for where each row is one."""
 MAX_WAITING = 4096
 """Blocks that may wait for a stream that lags behind."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What is remembered of a stream without end: its first blocks for good, and of each sense the last seconds.
+
+    Text that was committed is kept longer than what it is of, as a word costs one token and a picture many. What goes
+    leaves in whole blocks, and what stays is read as if it had come one after the other (see `KVState`).
+
+    Attributes:
+        seconds: of each sense.
+        of: of some senses, if not those.
+        text: ids of text.
+        sinks: first blocks.
+    """
+
+    seconds: float = 30.0
+    of: Mapping[str, float] = field(default_factory=dict)
+    text: int = 512
+    sinks: int = 4
+
+    def __post_init__(self) -> None:
+        if not all(s > 0 for s in (self.seconds, *self.of.values())) or self.text < 1 or self.sinks < 0:
+            raise ValueError(f"seconds and text to keep must be above 0, sinks not below: {self}")
+
+    def limits(self, world: World, modalities: Sequence[str]) -> tuple[int, ...]:
+        """Blocks of each modality, and of text."""
+        hops = {n: _adapter(world, n).hop or SINGLE for n in modalities}
+        return (*(math.ceil(self.of.get(n, self.seconds) / hops[n]) for n in modalities), self.text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,17 +118,27 @@ class Session:
     Args:
         modalities: names of the streams that will come.
         window: blocks kept, and `sinks` first ones that always stay; None keeps all.
+        keep: what is kept of each modality, in the place of both.
 
     Raises:
         ConfigError: the model has no adapter of that name.
     """
 
-    def __init__(self, world: World, *, modalities: Sequence[str], window: int | None = None, sinks: int = 0) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        modalities: Sequence[str],
+        window: int | None = None,
+        sinks: int = 0,
+        keep: Keep | None = None,
+    ) -> None:
         if unknown := [n for n in modalities if n not in world.adapters]:
             raise ConfigError(f"this model has no adapter for {', '.join(unknown)}", hint=f"has {list(world.adapters)}")
         self.world = world
         self.origin: float | None = None
-        self.context = KVState(window, sinks)
+        limits = keep.limits(world, modalities) if keep else ()
+        self.context = KVState(window, keep.sinks if keep else sinks, limits=limits)
         self.streams = {n: Stream(_adapter(world, n).init_state()) for n in modalities}
         self._waiting: list[tuple[float, str, int, Block]] = []  # a heap by (tick of end, modality, arrival)
         self._arrived = 0
@@ -196,8 +238,11 @@ class Session:
             return
         if self.origin is None:
             self.origin = self.begin
-        x = _observed(self.world, blocks, self.origin)
-        self.world.backbone(x[None], Mask("blocks", tuple(len(b.tokens) for b in blocks)), self.context)
+        for name, run in groupby(blocks, lambda b: b.modality if self.context.limits else ""):
+            some = list(run)
+            self.context.kind = list(self.streams).index(name) if name else 0
+            x = _observed(self.world, some, self.origin)
+            self.world.backbone(x[None], Mask("blocks", tuple(len(b.tokens) for b in some)), self.context)
 
     def generate(self, prompt: str = "", sampler: Sampler | Beam = GREEDY, stop: Stop = STOP) -> Generation:
         """What the model says of the context; the context stays as it is."""
@@ -213,11 +258,12 @@ class Session:
     def commit(self, ids: Sequence[int]) -> None:
         """Put text into the context, each id a block of its own."""
         if len(ids):
+            self.context.kind = max(len(self.context.limits) - 1, 0)
             self.world.backbone(self.world.embed(torch.tensor([ids])), CAUSAL, self.context)
 
     def clear(self, origin: float | None = None) -> None:
         """Forget the context; encoders and clocks go on, and time is counted from `origin`, or else from now."""
-        self.context = KVState(self.context.window, self.context.sinks)
+        self.context = KVState(self.context.window, self.context.sinks, limits=self.context.limits)
         self.origin = self.clock if origin is None else origin
 
     def fork(self) -> Session:

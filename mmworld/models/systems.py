@@ -52,7 +52,9 @@ SYSTEMS = (
     ),
     System("ALIGN", ("align",), "match", "image, text", "late", ("kakaobrain/align-base",)),
     System("X-CLIP", ("xclip",), "match", "video, text", "late", ("microsoft/xclip-base-patch32",)),
+    System("VideoCLIP", ("videoclip",), "match", "video, text", "late", ()),
     System("VisualBERT", ("visual_bert",), "encode", "image, text", "early", ()),
+    System("ViLBERT", ("vilbert",), "encode, answer, pre-train", "image, text", "co-attention", ()),
     System("Show and Tell", ("show_and_tell",), "caption", "image, text", "recurrent", ()),
     System(
         "BLIP", ("blip",), "caption, ask, match", "image, text", "cross", ("Salesforce/blip-image-captioning-base",)

@@ -23,6 +23,7 @@ from mmworld.nn.position import Rotary, sinusoid
 from mmworld.nn.state import KVState
 from mmworld.nn.transformer import Transformer, TransformerConfig
 from mmworld.registry import modalities, resolve
+from mmworld.stream.memory import content
 from mmworld.text.tokenizer import Tokenizer
 from mmworld.types import Chunk, Tokens
 from mmworld.weights.checkpoint import save, write_atomic
@@ -158,6 +159,11 @@ class World(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """Text ids int64 [...] as the backbone takes them [..., D]."""
         return F.embedding(ids.to(self.device), self.embedding) * self.config.backbone.dim**0.5
+
+    def meaning(self, text: str) -> Tensor:
+        """What a text is about, as a direction [D]: the mean of its ids' embeddings, those of common words left out."""
+        ids = self.tokenizer.encode(" ".join(content(text)) or text)
+        return F.normalize(self.embedding.detach()[torch.tensor(ids or [self.tokenizer.eos])].mean(0).float(), dim=0)
 
     def logits(self, x: Tensor) -> Tensor:
         """What the backbone made of text [..., D], as scores of the next id [..., V]; the head is the embedding."""

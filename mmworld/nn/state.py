@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,17 +19,19 @@ class KVState:
     """The keys and values of every layer, of the blocks still held.
 
     `fork` shares the tensors (copy on write). Without sinks, keys are held rotated by their position in the stream:
-    only distances count, and in float64 a billion tokens leave them exact to 1e-7. With sinks, keys are held before
-    rotation and positions are counted among what is held, so that sinks stand right before the window however long
-    the stream (StreamingLLM, Xiao et al. 2023, section 3.2).
+    only distances count, and in float64 a billion tokens leave them exact to 1e-7. With sinks or limits, keys are held
+    before rotation and positions are counted among what is held, so that what is kept of long ago stands right before
+    the rest however long the stream (StreamingLLM, Xiao et al. 2023, section 3.2).
 
     Attributes:
         window: blocks kept, sinks not counted; None keeps all (a growing state).
         sinks: first blocks of the stream that are never evicted.
-        blocks: sizes of the blocks held, oldest first.
+        limits: for each kind of block, how many of it are kept beside the sinks, None being all; () is of one kind.
+        kind: of the blocks that come next.
+        blocks, kinds: sizes and kinds of the blocks held, oldest first.
         keys, values: of each layer [B, T, Hkv, D].
         context: keys and values [B, M, Hkv, D] of what each layer with cross-attention looks at.
-        offset: tokens that came before the first one held; with sinks always 0.
+        offset: tokens that came before the first one held; of a compact state always 0.
         delta: by how much the position of the token that comes next is more than the tokens before it: those of a
             picture share positions (Wang et al. 2024, Qwen2-VL, section 2.1).
     """
@@ -41,6 +44,9 @@ class KVState:
     context: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     offset: int = 0
     delta: int = 0
+    limits: tuple[int | None, ...] = ()
+    kind: int = 0
+    kinds: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return sum(self.blocks)
@@ -49,6 +55,20 @@ class KVState:
     def next(self) -> int:
         """Position of the token that comes next."""
         return self.offset + len(self) + self.delta
+
+    def places(self, n: int, device: torch.device | None = None) -> Tensor:
+        """Positions of the n tokens that come next [n]."""
+        return torch.arange(self.next, self.next + n, device=device)
+
+    @property
+    def compact(self) -> bool:
+        """Whether positions are counted among what is held."""
+        return self.sinks > 0 or bool(self.limits)
+
+    @property
+    def limit(self) -> int | None:
+        """How many blocks of the kind that comes next are kept."""
+        return self.limits[self.kind] if self.limits else None
 
     @property
     def nbytes(self) -> int:
@@ -59,12 +79,17 @@ class KVState:
     def fork(self) -> KVState:
         """An independent copy that shares the tensors until either side goes on."""
         keys, values = [r.fork() for r in self.keys], [r.fork() for r in self.values]
-        return KVState(self.window, self.sinks, self.blocks, keys, values, dict(self.context), self.offset, self.delta)
+        return replace(self, keys=keys, values=values, context=dict(self.context))
 
     @property
-    def shape(self) -> tuple[int | None, int, int, int, tuple[int, ...]]:
+    def shape(self) -> tuple[Any, ...]:
         """What states must have in common to be rows of one."""
-        return self.window, self.sinks, self.offset, self.delta, self.blocks
+        held = (self.blocks, self.kinds) if self.limits else (self.blocks,)
+        return self.window, self.sinks, self.limits, self.offset, self.delta, *held
+
+    def unbind(self) -> None:
+        """From here on keep all."""
+        self.window, self.limits = None, (None,) * len(self.limits)
 
     @classmethod
     def stack(cls, states: Sequence[KVState]) -> KVState:
@@ -86,6 +111,13 @@ class KVState:
         self.values = [Row(r.x[rows]) for r in self.values]
         self.context = {i: (_rows(k, rows), _rows(v, rows)) for i, (k, v) in self.context.items()}
 
+    def apart(self) -> list[KVState]:
+        """Each row of the batch as a state by itself."""
+        out = [self.fork() for _ in range(len(self.keys[0].x))]
+        for i, one in enumerate(out):
+            one.select(torch.tensor([i]))
+        return out
+
     def mask(self, new: tuple[int, ...]) -> Mask:
         """The rule for new blocks as queries over held and new blocks as keys."""
         blocks = self.blocks + new
@@ -102,30 +134,52 @@ class KVState:
         self.values[layer].append(v)
         return self.keys[layer].x, self.values[layer].x
 
+    def overflows(self, n: int) -> bool:
+        """Whether n more blocks push out others."""
+        mine = sum(k == self.kind for k in self.kinds[self.sinks :])
+        over = self.window is not None and len(self.blocks) + n > self.sinks + self.window
+        return over or (self.limit is not None and mine + n > self.limit)
+
+    def make_room(self) -> None:
+        """Drop what one block more pushes out, so that it sees all that is held."""
+        if self.limit is not None:
+            self._evict(self.limit - 1, [i for i in self._loose if self.kinds[i] == self.kind])
+        if self.window is not None:
+            self._evict(self.window - 1, self._loose)
+
     def advance(self, new: tuple[int, ...]) -> None:
         """Count the new blocks as held, then evict whole blocks beyond the window."""
-        blocks = self.blocks + new
+        blocks, kinds = self.blocks + new, self.kinds + (self.kind,) * len(new)
         first = next((i for i, n in enumerate(blocks) if n), len(blocks))  # time begins with the first token
-        self.blocks = blocks[first:]
+        self.blocks, self.kinds = blocks[first:], kinds[first:]
         if self.window is not None:
-            self.evict(self.window)
+            self._evict(self.window, self._loose)
 
-    def evict(self, keep: int) -> None:
-        """Drop the oldest blocks until `keep` are held beside the sinks."""
-        gone = self.blocks[self.sinks : max(len(self.blocks) - keep, 0)]
-        if not gone:
-            return
-        start = sum(self.blocks[: self.sinks])
-        self.blocks = self.blocks[: self.sinks] + self.blocks[self.sinks + len(gone) :]
-        for row in (*self.keys, *self.values):
-            row.drop(start, start + sum(gone))
-        if not self.sinks:
-            self.offset += sum(gone)
+    @property
+    def _loose(self) -> Sequence[int]:
+        """The blocks that may go."""
+        return range(self.sinks, len(self.blocks))
+
+    def _evict(self, keep: int, blocks: Sequence[int]) -> None:
+        """Drop the oldest of these blocks until `keep` of them are held."""
+        gone = blocks[: max(len(blocks) - keep, 0)]
+        for first, last in reversed(_runs(gone)):
+            start, n = sum(self.blocks[:first]), sum(self.blocks[first:last])
+            for row in (*self.keys, *self.values):
+                row.drop(start, start + n)
+            self.offset += 0 if self.compact else n
+        left = set(range(len(self.blocks))) - set(gone)
+        if gone:
+            self.blocks = tuple(n for i, n in enumerate(self.blocks) if i in left)
+            self.kinds = tuple(k for i, k in enumerate(self.kinds) if i in left)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of the state by name, to be saved as safetensors."""
         limits = (-1 if self.window is None else self.window, self.sinks, self.offset, self.delta)
         out = {"limits": torch.tensor(limits), "blocks": torch.tensor(self.blocks, dtype=torch.long)}
+        if self.limits:
+            kept = [self.kind, *(-1 if n is None else n for n in self.limits)]
+            out |= {"kept": torch.tensor(kept), "kinds": torch.tensor(self.kinds, dtype=torch.long)}
         for i, (k, v) in enumerate(zip(self.keys, self.values, strict=True)):
             out |= {f"keys.{i}": k.x.clone(), f"values.{i}": v.x.clone()}
         for i, (key, value) in self.context.items():
@@ -142,6 +196,8 @@ class KVState:
         try:
             window, sinks, offset, delta = tensors["limits"].tolist()
             blocks = tuple(int(n) for n in tensors["blocks"].tolist())
+            kind, *kept = tensors["kept"].tolist() if "kept" in tensors else (0,)
+            kinds = tuple(tensors["kinds"].tolist()) if kept else (0,) * len(blocks)
             held = _pairs(tensors, "keys", "values")
             context = _pairs(tensors, "context_keys", "context_values")
             keys, values = ([Row(held[i][part]) for i in range(len(held))] for part in (0, 1))
@@ -149,7 +205,11 @@ class KVState:
             raise CheckpointError(f"not a saved state: {e}") from None
         if min(blocks, default=0) < 0 or any(len(row) != sum(blocks) for row in (*keys, *values)):
             raise CheckpointError(f"a saved state of {sum(blocks)} tokens holds keys or values of another length")
-        return cls(None if window < 0 else window, sinks, blocks, keys, values, context, offset, delta)
+        limits = tuple(None if n < 0 else n for n in kept)
+        if len(kinds) != len(blocks) or not all(0 <= k < max(1, len(limits)) for k in (*kinds, kind)):
+            raise CheckpointError(f"a saved state of {len(limits)} kinds of blocks holds others")
+        held_of = (None if window < 0 else window, sinks, blocks, keys, values, context, offset, delta)
+        return cls(*held_of, limits, kind, kinds)
 
 
 def _rows(x: Tensor, rows: Tensor) -> Tensor:
@@ -166,3 +226,11 @@ def _pairs(tensors: Mapping[str, Tensor], first: str, second: str) -> dict[int, 
     """Layer to its tensors "first.layer" and "second.layer"."""
     layers = [int(name.removeprefix(f"{first}.")) for name in tensors if name.startswith(f"{first}.")]
     return {i: (tensors[f"{first}.{i}"], tensors[f"{second}.{i}"]) for i in layers}
+
+
+def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
+    """Ascending places as half-open ranges."""
+    out: list[tuple[int, int]] = []
+    for i in places:
+        out[-1:] = [(out[-1][0], i + 1)] if out and out[-1][1] == i else [*out[-1:], (i, i + 1)]
+    return out

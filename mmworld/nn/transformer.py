@@ -13,6 +13,7 @@ from mmworld.nn.attention import Pass
 from mmworld.nn.layer import Layer, TransformerConfig, make_norm
 from mmworld.nn.position import positions
 from mmworld.nn.state import KVState
+from mmworld.nn.streams import Streams
 
 __all__ = ["Transformer", "TransformerConfig"]
 
@@ -57,6 +58,7 @@ class Transformer(nn.Module):
 
         Without a state, the row is seen whole, as `mask` says. With one, x is the next stretch of one stream: `mask`
         only cuts it into blocks (full is one block), the state's window and sinks hold, and the state then remembers x.
+        With `Streams`, x [B, N, D] is the next of B streams of any lengths, token by token.
 
         Args:
             context: [B, M, C] that layers with cross-attention look at, as `context_mask` says. A state keeps its keys,
@@ -65,31 +67,42 @@ class Transformer(nn.Module):
             places: positions [A, N] on the axes of a `Rotary` with sections; None counts from where the state stands.
 
         Raises:
-            ValueError: a packed row or a depth with a state, places with one that has sinks, or a mask whose window is
-                not the state's.
+            ValueError: a packed row or a depth with a state, places with one that has sinks, a bias, context or places
+                with several streams, or a mask whose window is not the state's.
         """
         run = Pass(mask, state=state, context=context, context_mask=context_mask)
         if state is None:
             return self._run(x, run, positions(mask, x.shape[1], x.device), places, depth)
         if depth is not None:
             raise ValueError("a state holds all layers, so all are gone through")
-        if places is not None and state.sinks:
-            raise ValueError("a state with sinks counts positions among what it holds, so none can be given")
-        return self._stream(x, _blocks(mask, x.shape[1], state), run, state, places)
+        if places is not None and state.compact:
+            raise ValueError("a state with sinks or limits counts positions among what it holds, so none can be given")
+        new = _blocks(mask, x.shape[1], state)
+        if isinstance(state, Streams):
+            if self.bias is not None or context is not None or places is not None:
+                raise ValueError("streams side by side have no biases, contexts or places of their own")
+            return self._streams(x, new, run, state)
+        return self._stream(x, new, run, state, places)
 
     def _stream(
         self, x: Tensor, new: tuple[int, ...], run: Pass, state: KVState, places: Tensor | None = None
     ) -> Tensor:
-        if state.window is not None:
-            if state.sinks and len(new) > 1 and len(state.blocks) + len(new) > state.sinks + state.window:
-                # Sinks stand right before the window of each query, so blocks that shift the window go one by one.
-                parts = x.split(list(new), dim=1)
-                return torch.cat([self._stream(p, (n,), run, state) for p, n in zip(parts, new, strict=True)], dim=1)
-            state.evict(state.window - 1)  # then one new block sees all that is held, and needs no mask
+        if state.compact and len(new) > 1 and state.overflows(len(new)):
+            # What is kept stands right before each query, so blocks that push out others go one by one.
+            parts = x.split(list(new), dim=1)
+            return torch.cat([self._stream(p, (n,), run, state) for p, n in zip(parts, new, strict=True)], dim=1)
+        state.make_room()  # then one new block sees all that is held, and needs no mask
         keys = torch.arange(state.next - len(state), state.next + x.shape[1], device=x.device)
-        x = self._run(x, replace(run, mask=state.mask(new), turns_held=state.sinks > 0), keys, places)
+        x = self._run(x, replace(run, mask=state.mask(new), turns_held=state.compact), keys, places)
         state.advance(new)
         return x
+
+    def _streams(self, x: Tensor, new: tuple[int, ...], run: Pass, state: Streams) -> Tensor:
+        state.make_room()
+        at = state.places(x.shape[1], x.device).flatten()
+        y = self._run(x.flatten(0, 1)[None], replace(run, mask=state.mask(new)), at, None)
+        state.advance(new)
+        return y.view_as(x)
 
     def _run(self, x: Tensor, run: Pass, keys: Tensor, places: Tensor | None, depth: int | None = None) -> Tensor:
         queries = keys[len(keys) - x.shape[1] :]

@@ -10,9 +10,26 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from mmworld.stream.ops import paced
 from mmworld.types import Chunk, Gap
 
 Item = Chunk | Gap
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One source as it is read.
+
+    Attributes:
+        live: it comes at its own pace, and may stall.
+        real_time: it is played no faster than it was recorded.
+    """
+
+    name: str
+    modalities: tuple[str, ...]
+    items: Iterable[Item]
+    live: bool = False
+    real_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,6 @@ class Lane:
     Attributes:
         live: it comes at its own pace, and may stall.
         clocks: of each modality, the end of what was taken.
-        since: of each, where it was left at the last save.
         stamps: when each of the items came, on the machine's monotonic clock.
         arrived, taken: when the last came, and when the one that was taken last had come.
         ended: no more comes; `error` says why, if it is a fault, and `told` whether the model knows.
@@ -53,7 +69,6 @@ class Lane:
     name: str
     live: bool
     clocks: dict[str, float]
-    since: dict[str, float]
     items: deque[Item] = field(default_factory=deque)
     stamps: deque[float] = field(default_factory=deque)
     nbytes: int = 0
@@ -110,7 +125,7 @@ class Intake:
     is not: its gap is marked, and what comes of it too late is left out and counted.
 
     Args:
-        sources: of each its name, the modalities it gives, its items, and whether it is live.
+        feeds: the sources.
         pressure: where the model is slower than they are.
         patience: seconds on the streams' clock.
         since: of each source, where each modality's stream was left; what lies before it is left out.
@@ -119,7 +134,7 @@ class Intake:
 
     def __init__(
         self,
-        sources: Sequence[tuple[str, Sequence[str], Iterable[Item], bool]],
+        feeds: Sequence[Feed],
         *,
         pressure: Pressure = "block",
         patience: float = 2.0,
@@ -127,17 +142,17 @@ class Intake:
         trim: Callable[[Chunk, float], Chunk | None] | None = None,
     ) -> None:
         self.pressure, self.patience, self._trim = pressure, patience, trim or _whole
-        begun: Sequence[dict[str, float]] = since or [{} for _ in sources]
+        begun: Sequence[dict[str, float]] = since or [{} for _ in feeds]
         self.lanes = [
-            Lane(name, live, {m: left.get(m, 0.0 if live else -math.inf) for m in modalities}, left)
-            for (name, modalities, _, live), left in zip(sources, begun, strict=True)
+            Lane(f.name, f.live or f.real_time, {m: left.get(m, 0.0 if f.live else -math.inf) for m in f.modalities})
+            for f, left in zip(feeds, begun, strict=True)
         ]
         self._posted: deque[Any] = deque()
         self._changed = threading.Condition()
         self._open = True
         self._threads = [
-            threading.Thread(target=self._read, args=(lane, iter(items)), daemon=True, name=f"read {lane.name}")
-            for lane, (_, _, items, _) in zip(self.lanes, sources, strict=True)
+            threading.Thread(target=self._read, args=(lane, feed, left), daemon=True, name=f"read {feed.name}")
+            for lane, feed, left in zip(self.lanes, feeds, begun, strict=True)
         ]
         for thread in self._threads:
             thread.start()
@@ -162,9 +177,10 @@ class Intake:
         """What is posted once the sources have ended, until this is closed."""
         while self._open:
             with self._changed:
-                message = self._posted.popleft() if self._posted else self._changed.wait(POLL) and None
-            if message is not None:
-                yield message
+                if not self._posted:
+                    self._changed.wait(POLL)
+                waiting = [self._posted.popleft()] if self._posted else []
+            yield from waiting
 
     def close(self) -> None:
         """End the readers; one that hangs in a device is left behind."""
@@ -197,7 +213,7 @@ class Intake:
             if lane.items or lane.ended or not behind:
                 continue
             until = min(newest - self.patience, end)
-            if lane.live and (gone := [m for m in behind if lane.clocks[m] < until - SAME]):
+            if lane.live and (gone := [m for m in behind if -math.inf < lane.clocks[m] < until - SAME]):
                 gap = Gap(lane.clocks[gone[0]], until, gone[0], "late", lane.name)
                 lane.clocks[gone[0]] = until
                 return lane, gap
@@ -210,12 +226,15 @@ class Intake:
         item = lane.take()
         if item.start >= clock - SAME or not isinstance(item, Chunk):
             return item
-        kept = None if clock == math.inf else self._trim(item, clock)
-        if kept is None and item.end > lane.since.get(item.modality, -math.inf):
+        kept = self._trim(item, clock)
+        if kept is None:
             lane.counts["late"] += len(item.data)
         return kept
 
-    def _read(self, lane: Lane, items: Iterator[Item]) -> None:
+    def _read(self, lane: Lane, feed: Feed, since: dict[str, float]) -> None:
+        items = self._left(iter(feed.items), since)
+        if feed.real_time:
+            items = paced(items)
         try:
             for item in items:
                 if not self._put(lane, item):
@@ -223,11 +242,21 @@ class Intake:
         except BaseException as e:
             lane.error = e
         finally:
-            if isinstance(items, Generator):
-                items.close()
+            for made in (items, feed.items):
+                if isinstance(made, Generator):
+                    made.close()
             with self._changed:
                 lane.ended = True
                 self._changed.notify_all()
+
+    def _left(self, items: Iterator[Item], since: dict[str, float]) -> Iterator[Item]:
+        """What comes after the times where the streams were left."""
+        for item in items:
+            time = since.get(item.modality, -math.inf)
+            if item.start >= time - SAME:
+                yield item
+            elif isinstance(item, Chunk) and time < math.inf and (rest := self._trim(item, time)) is not None:
+                yield rest
 
     def _put(self, lane: Lane, item: Item) -> bool:
         with self._changed:

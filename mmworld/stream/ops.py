@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import heapq
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from queue import Full, Queue
 from typing import Generic, TypeVar
 
-from mmworld.types import Chunk
+from mmworld.types import Chunk, Gap
 
 T = TypeVar("T")
+Timed = TypeVar("Timed", bound=Chunk | Gap)
 POLL, PATIENCE = 0.1, 1.0
 """Seconds after which a blocked reader looks whether it is still wanted, and for which its end is waited for."""
 
@@ -119,3 +121,18 @@ def _put(queue: Queue[_Made[T]], made: _Made[T], wanted: threading.Event) -> boo
             continue
         return True
     return False
+
+
+def paced(
+    items: Iterable[Timed],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Iterator[Timed]:
+    """What a file gives, no earlier than a camera would give it: each once its end has passed."""
+    begun: float | None = None
+    for item in items:
+        begun = clock() - item.start if begun is None else begun
+        if (ahead := begun + item.end - clock()) > 0:
+            sleep(ahead)
+        yield item

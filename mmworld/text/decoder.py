@@ -35,10 +35,12 @@ class Decoder(nn.Module):
         raise NotImplementedError
 
     def ordered(self, x: Tensor, state: KVState | None, lengths: tuple[int, ...] | None) -> tuple[Mask, Tensor]:
-        """The rule of embedded tokens [B, T, D], and their positions [T]; arguments as for `forward`."""
+        """The rule of embedded tokens [B, T, D], and their positions [T] ([B, T] of several streams); arguments as for
+        `forward`."""
+        if state is not None:
+            return CAUSAL, state.places(x.shape[1], x.device)
         mask = Mask("causal", lengths=lengths)
-        at = positions(mask, x.shape[1], x.device) + (len(state) if state is not None else 0)
-        return mask if state is None else CAUSAL, at
+        return mask, positions(mask, x.shape[1], x.device)
 
     def logits(self, x: Tensor) -> Tensor:
         """What the backbone made of ids [..., D], as scores of the next id [..., V]."""

@@ -21,7 +21,8 @@ from mmworld.weights.sizes import Depth, Width
 
 @config
 class LlamaConfig:
-    """What config.json says under these names; what it leaves out, as within a larger model's, is that of LLaMA 7B.
+    """What config.json says under these names; what it leaves out, as within a larger model's, is that of LLaMA 7B,
+    and of Mistral 7B the window, which others do not have.
 
     Raises:
         ValueError: some of the layers see a window and others do not (Qwen's `use_sliding_window`).
@@ -40,7 +41,7 @@ class LlamaConfig:
     attention_bias: Literal[False] = False
     mlp_bias: Literal[False] = False
     tie_word_embeddings: bool = False
-    sliding_window: Width | None = None
+    sliding_window: Width | None = 4096
     use_sliding_window: bool = False
 
     def __post_init__(self) -> None:

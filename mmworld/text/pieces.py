@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmworld.errors import CheckpointError, UsageError
+from mmworld.text.spelling import piece
 from mmworld.weights.shards import bounded, read_json
 
 FILES = {"tokenizer.model": (True, False), "spiece.model": (False, True), "spm_char.model": (False, True)}
@@ -98,6 +99,14 @@ class Pieces:
             texts += [(self._bare if texts else self._spaced).decode(run), "" if i is None else self._text[i]]
             run = []
         return "".join(texts)
+
+    def spelling(self) -> list[bytes]:
+        """The bytes that each id adds to a text; none of special ones, and of those of no piece and no token."""
+        n, core = self._spaced.get_piece_size(), self._spaced
+        found = [piece(core.id_to_piece(i)) if i < n else b"" for i in range(self.get_vocab_size())]
+        for text, added in self._added.items():
+            found[added.id] = b"" if added.special else text.encode()
+        return found
 
 
 def read(folder: Path) -> Pieces | None:

@@ -12,6 +12,7 @@ from mmworld.errors import CheckpointError
 from mmworld.text import chat, pieces, tiktoken
 from mmworld.text.chat import Chat
 from mmworld.text.pieces import Pieces
+from mmworld.text.spelling import spelling
 from mmworld.text.tokenizer import MAX_CHARACTERS
 from mmworld.weights.shards import CONFIG, bounded, read_json
 
@@ -58,6 +59,14 @@ class Pretrained:
     def id(self, token: str) -> int | None:
         """The id that `token` has by itself."""
         return self._core.token_to_id(token)
+
+    def spelling(self) -> list[bytes]:
+        """The bytes that each id adds to a text; none of a special one.
+
+        Raises:
+            UsageError: an id's bytes depend on the ids beside it.
+        """
+        return self._core.spelling() if isinstance(self._core, Pieces) else spelling(self._core)
 
     @classmethod
     def load(cls, folder: Path, ends: frozenset[int] | None = None) -> Pretrained | None:

@@ -65,7 +65,7 @@ def _ranks(path: Path) -> dict[bytes, int]:
 
 
 def _vocabulary(ranks: Mapping[bytes, int], marks: list[str]) -> tokenizers.Tokenizer:
-    shown = _characters()
+    shown = characters()
 
     def text(token: bytes) -> str:
         return "".join(shown[b] for b in token)
@@ -87,7 +87,7 @@ def _merges(ranks: Mapping[bytes, int]) -> Iterator[list[tuple[bytes, bytes]]]:
         yield sorted((p for p in pairs if p[0] in ranks and p[1] in ranks), key=lambda p: (ranks[p[0]], ranks[p[1]]))
 
 
-def _characters() -> dict[int, str]:
+def characters() -> dict[int, str]:
     """The character that each byte is shown as: itself where it is printable, one from 256 on where not (GPT-2)."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in plain]

@@ -12,6 +12,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from mmworld.errors import CheckpointError
+from mmworld.text.spelling import spelling
 
 SPECIALS = ("<pad>", "<bos>", "<eos>")
 MAX_BYTES = 16 << 20
@@ -52,6 +53,10 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens left out; ids that cut a character in two give U+FFFD."""
         return self._core.decode(list(ids), skip_special_tokens=True).removeprefix(" ")
+
+    def spelling(self) -> list[bytes]:
+        """The bytes that each id adds to a text; none of a special one."""
+        return spelling(self._core)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> Tokenizer:

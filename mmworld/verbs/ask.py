@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from mmworld.errors import UsageError
 from mmworld.generate.beam import Beam
 from mmworld.generate.choice import Choice
 from mmworld.generate.decode import after, decode, stream
+from mmworld.generate.grammar import Grammar
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import Stop
 from mmworld.media.gate import Media
 from mmworld.models.looking import parts
 from mmworld.models.message import Assistant, Message
+from mmworld.nn.state import KVState
 from mmworld.types import Chunk, Source
 from mmworld.verbs.model import assistant, loaded
 
@@ -56,13 +60,9 @@ class Conversation:
             new = (thing,) if isinstance(thing, Chunk) else parts(thing, takes, start=start, end=end)
             self._waiting += new
 
-    def ask(self, question: str, begin: str = "") -> str:
-        """The answer, which begins with `begin`.
-
-        Raises:
-            UsageError: the model cannot be asked so.
-        """
-        return after(begin, "".join(self.stream(question, begin))).strip()
+    def ask(self, question: str, begin: str = "", schema: Mapping[str, Any] | None = None) -> str:
+        """The answer, which begins with `begin`, or is JSON by a schema. Errors as of `stream`."""
+        return after(begin, "".join(self.stream(question, begin, schema))).strip()
 
     @torch.no_grad()
     def choose(self, question: str, choices: Sequence[str]) -> dict[str, float]:
@@ -82,23 +82,38 @@ class Conversation:
         return Message("user", (*self._waiting, *((question,) if question else ())))
 
     @torch.no_grad()
-    def stream(self, question: str, begin: str = "") -> Iterator[str]:
-        """The answer as it is made, what it begins with left out. It is part of the conversation once it has ended."""
+    def stream(self, question: str, begin: str = "", schema: Mapping[str, Any] | None = None) -> Iterator[str]:
+        """The answer as it is made, what it begins with left out. It is part of the conversation once it has ended.
+
+        Args:
+            schema: the answer is JSON that obeys it, the keys of an object in its order.
+
+        Raises:
+            UsageError: the model cannot be asked so; the schema is none; or the answer ended before it was the whole of
+                what the schema asks for, which is told after its last piece.
+        """
+        if begin and schema is not None:
+            raise UsageError("begin and schema both say what the answer is", hint="leave one out")
+        grammar = None if schema is None else Grammar.json(schema)
         asked = self._asked(question)
         begun = [Message("assistant", (begin,))] if begin else []
         state, logits = self.model.begin([*self.messages, asked, *begun])
         said = ""
-        for piece in self._say(state, logits):
+        for piece in self._say(state, logits, grammar):
             said += piece
             yield piece
+        if grammar and not grammar.accepts(said):
+            limit = f"max_tokens is {self.stop.max_tokens}"
+            raise UsageError("the answer was cut before it was whole JSON", hint=f"let it be longer: {limit}")
         self.messages += [asked, Message("assistant", (after(begin, said.strip()),))]
         self._waiting = []
 
-    def _say(self, state: Any, logits: Any) -> Iterator[str]:
-        if isinstance(self.sampler, Beam) or self.stop.texts:
-            yield decode(self.model, state, logits, self.sampler, self.stop)[0].text
+    def _say(self, state: KVState, logits: Tensor, grammar: Grammar | None) -> Iterator[str]:
+        sampler = grammar.held(self.sampler, self.model.tokenizer) if grammar else self.sampler
+        if isinstance(sampler, Beam) or self.stop.texts:
+            yield decode(self.model, state, logits, sampler, self.stop)[0].text
             return
-        yield from stream(self.model, state, logits, self.sampler, self.stop)
+        yield from stream(self.model, state, logits, sampler, self.stop)
 
 
 def ask(
@@ -106,6 +121,7 @@ def ask(
     *things: Shown,
     model: Any,
     choices: Sequence[str] = (),
+    schema: Mapping[str, Any] | None = None,
     start: float = 0.0,
     end: float | None = None,
     **options: Any,
@@ -114,13 +130,16 @@ def ask(
 
     Args:
         choices: the answer is the likeliest of these; without them anything.
+        schema: the answer is JSON that obeys it, the keys of an object in its order.
         options: system, device, sampler and stop, as of `Conversation`.
 
     Raises:
         CheckpointError: there is no such model.
-        UsageError: the model cannot be asked so.
+        UsageError: the model cannot be asked so, the schema is none, or the answer was cut before it was whole JSON.
         MediaError: a thing is refused, or the model takes nothing of what it holds.
     """
+    if choices and schema is not None:
+        raise UsageError("choices and schema both say what the answer is", hint="leave one out")
     conversation = Conversation(model, **options)
     conversation.show(*things, start=start, end=end)
-    return next(iter(conversation.choose(question, choices))) if choices else conversation.ask(question)
+    return next(iter(conversation.choose(question, choices))) if choices else conversation.ask(question, schema=schema)

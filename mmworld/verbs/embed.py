@@ -26,9 +26,9 @@ SHORTEST = 0.1
 def embed(*things: Shown, texts: Sequence[str] = (), model: Any, device: str = "cpu", **span: Any) -> Tensor:
     """One row for each of the things and then for each of the texts [N, E].
 
-    Of a model that brings things and texts to one space they are directions of length 1, whose products say how well
-    things fit each other. Of an encoder of one sense they are what it pools its tokens to. A model of pictures is shown
-    the frames of a film, and gives their mean.
+    Of a model that brings things and texts to one space they are directions, whose products say how well things fit
+    each other: of length 1, but where lengths count, too (VideoCLIP). Of an encoder of one sense they are what it pools
+    its tokens to. A model of pictures is shown the frames of a film, and gives their mean.
 
     Args:
         things: pictures, films or sounds.
@@ -36,7 +36,7 @@ def embed(*things: Shown, texts: Sequence[str] = (), model: Any, device: str = "
 
     Raises:
         CheckpointError: there is no such model.
-        UsageError: the model does not embed things, or texts.
+        UsageError: the model does not embed things, or texts, or gives many directions for a thing (BLIP-2).
         MediaError: a thing is refused, or holds nothing that the model takes.
     """
     encoder = loaded(model, device)
@@ -83,9 +83,12 @@ def shown(model: Any, thing: Shown, start: float = 0.0, end: float | None = None
 
 def _embedded(model: Any, thing: Shown, span: dict[str, Any]) -> Tensor:
     if isinstance(model, Late):
-        return F.normalize(
-            torch.cat([model.embed(x) for x in shown(model, thing, **span)]).mean(0, keepdim=True), dim=-1
-        )
+        mean = torch.cat([model.embed(x) for x in shown(model, thing, **span)]).mean(0, keepdim=True)
+        if mean.ndim > 2:
+            raise UsageError(
+                f"a {type(model).__name__} has many directions for a thing, not one", hint="match compares"
+            )
+        return F.normalize(mean, dim=-1) if model.unit else mean
     pool = able(model, "pool", "give a vector for a thing", "encode", "match").pool
     return torch.cat([pool(model(x)) for x in shown(model, thing, **span)]).mean(0, keepdim=True)
 

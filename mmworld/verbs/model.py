@@ -16,11 +16,12 @@ from mmworld.models.zoo import conversation, load
 from mmworld.nn.state import KVState
 from mmworld.text.decoder import Decoder
 from mmworld.types import Takes
+from mmworld.weights.quantise import Bits
 
 
-def loaded(model: Any, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+def loaded(model: Any, device: str = "cpu", dtype: torch.dtype = torch.float32, quantise: Bits | None = None) -> Any:
     """A model by its name or folder, the last one kept; anything else is returned as it is."""
-    return _loaded(os.fspath(model), device, dtype) if isinstance(model, str | os.PathLike) else model
+    return _loaded(os.fspath(model), device, dtype, quantise) if isinstance(model, str | os.PathLike) else model
 
 
 def assistant(model: Any) -> Assistant:
@@ -53,5 +54,5 @@ class Words:
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, device: str, dtype: torch.dtype) -> Any:
-    return load(model, device, dtype)
+def _loaded(model: str, device: str, dtype: torch.dtype, quantise: Bits | None) -> Any:
+    return load(model, device, dtype, quantise=quantise)

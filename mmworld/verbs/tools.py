@@ -1,16 +1,13 @@
-"""Tools that an assistant may call while it answers: parsed, checked, and run only if they were given to it."""
+"""Tools that an assistant may call while it answers: checked, and run only if they were given to it."""
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import Field, ValidationError
 
 from mmworld.errors import MMWorldError
 from mmworld.generate.decode import decode
@@ -21,6 +18,7 @@ from mmworld.media.gate import Media, open_media
 from mmworld.media.video import frames_at
 from mmworld.models.message import RATE, Assistant, Message, Part
 from mmworld.types import Chunk, Source
+from mmworld.verbs.calls import Call, Tool, calls, grammar
 
 ANSWER = Stop(512)
 HEARD = 30.0
@@ -32,72 +30,8 @@ within <tool_call></tool_call>, and then wait for what comes back within <tool_r
 <tools>
 {tools}
 </tools>"""
-_TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
-
-
-class Call(NamedTuple):
-    """What a model asks for; `fault` says why it cannot be."""
-
-    name: str
-    arguments: dict[str, Any]
-    fault: str = ""
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A function that a model may call.
-
-    Attributes:
-        arguments: what they must be; nothing else may be given.
-        run: gives the parts of the message that comes back.
-    """
-
-    name: str
-    description: str
-    arguments: type[BaseModel]
-    run: Callable[..., Sequence[Part]]
-
-    @classmethod
-    def of(cls, function: Callable[..., Sequence[Part]]) -> Tool:
-        """From a function with typed parameters and a docstring."""
-        parameters = inspect.signature(function, eval_str=True).parameters.values()
-        fields: dict[str, Any] = {
-            p.name: (p.annotation, ... if p.default is p.empty else p.default) for p in parameters
-        }
-        made = create_model(function.__name__, __config__=ConfigDict(extra="forbid", strict=False), **fields)
-        return cls(function.__name__, inspect.getdoc(function) or "", made, function)
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """As chat templates take it."""
-        said = {"name": self.name, "description": self.description, "parameters": self.arguments.model_json_schema()}
-        return {"type": "function", "function": said}
-
-
-def calls(text: str) -> list[Call]:
-    """The calls in what a model said: within <tool_call> (Hermes, Qwen), or the whole text as one JSON object or a list
-    of them, after <|python_tag|> or not (LLaMA 3)."""
-    if tagged := _TAGGED.findall(text):
-        return [call for part in tagged for call in _read(part)]
-    bare = text.strip().removeprefix("<|python_tag|>").strip()
-    return [c for c in _read(bare) if not c.fault] if bare[:1] in ("{", "[") else []
-
-
-def _read(text: str) -> list[Call]:
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        return [Call("", {}, f"this is not JSON: {e}")]
-    return [_call(one) for one in (said if isinstance(said, list) else [said])]
-
-
-def _call(said: Any) -> Call:
-    given = said.get("arguments", said.get("parameters", {})) if isinstance(said, dict) else None
-    if not isinstance(given, dict) or not isinstance(said.get("name"), str):
-        return Call("", {}, "a call is an object with a name and arguments")
-    return Call(said["name"], given)
 
 
 def answered(asked: Sequence[Call], tools: Sequence[Tool]) -> Message:
@@ -135,15 +69,23 @@ def converse(
     sampler: Sampler = GREEDY,
     stop: Stop = ANSWER,
     rounds: int = 4,
+    held: bool = False,
 ) -> Iterator[Message]:
     """The messages that follow, as they are made: what the assistant says, and what its calls give; its answer last.
 
     Args:
         tools: the only ones that are run.
         rounds: messages with calls, at most; the calls of a later one are not run.
+        held: the model may say what it likes, but once it begins a call, only one that a tool takes.
+
+    Raises:
+        UsageError: the model cannot be asked so, or not be held: llguidance is not installed, or the vocabulary is not
+            of bytes.
     """
     told = Message("system", (ASKED.format(tools="\n".join(json.dumps(t.schema) for t in tools)),))
     said = [told, *messages]
+    if held and tools:
+        sampler = grammar(tools).held(sampler, model.tokenizer)
     for i in range(rounds + 1):
         state, logits = model.begin(said)
         answer = Message("assistant", (decode(model, state, logits, sampler, stop)[0].text,))

@@ -53,7 +53,7 @@ class Preprocess:
         return pick(cls, _as_now(said), where=where)
 
     def __call__(self, picture: Tensor) -> Tensor:
-        """A picture uint8 [3, H, W], or frames [T, 3, H, W], to float32 [..., 3, h, w].
+        """A picture uint8 [3, H, W] to float32 [3, h, w].
 
         Raises:
             LimitError: it is so narrow that its longer side would come to more than LONGEST pixels.
@@ -65,9 +65,7 @@ class Preprocess:
         return normalised(picture, self.rescale_factor, self.image_mean, self.image_std)
 
     def resized(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
-        """The picture, or each of the frames, in another height and width."""
-        if picture.ndim > 3:
-            return torch.stack([self.resized(frame, size) for frame in picture])
+        """The picture in another height and width."""
         return resized(picture, size, self.resample)
 
     def _wanted(self, height: int, width: int) -> tuple[int, int]:
@@ -119,7 +117,8 @@ def _as_now(said: dict[str, Any]) -> dict[str, Any]:
     Kosmos-2's asks for a square. What is null is not done."""
     said = {n: False if value is None and n.startswith("do_") else value for n, value in said.items()}
     size: Any = said.get("size")
-    kind = re.split("Image|Feature", str(said.get("image_processor_type", said.get("feature_extractor_type"))))[0]
+    types = (said.get(f"{part}_type") for part in ("image_processor", "video_processor", "feature_extractor"))
+    kind = re.split("Image|Feature", next(filter(None, types), ""))[0]
     if isinstance(size, int) and kind in ("CLIP", "Bit", "VideoMAE", "ConvNext"):
         size = {"shortest_edge": size}
     if said.get("use_square_size") and isinstance(size, dict) and "shortest_edge" in size:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,6 @@ DTYPES = {
     **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64},
 }
 """The dtypes of safetensors by their names there."""
-Wanted = tuple[tuple[str, ...], Tensor, Callable[[], Tensor]]
-"""Names in a checkpoint, the tensor of ours that they fill, and what reads them as one."""
 _SCALAR: Any = np._core.multiarray.scalar  # type: ignore[attr-defined]
 _NUMBERS: list[Any] = [
     *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
@@ -89,38 +86,6 @@ def load_pickled(path: Path | str) -> dict[str, Any]:
     return held
 
 
-@torch.no_grad()
-def load_into(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str = "checkpoint") -> None:
-    """Fill every parameter and buffer of `module` from `tensors`, floats of any width into floats.
-
-    Raises:
-        CheckpointError: names are missing or unknown, a shape or kind differs, or a weight is NaN or infinite; the
-            first few are named. The module is untouched then.
-    """
-    own = module.state_dict()
-    found = faults([((n,), x, partial(tensors.__getitem__, n)) for n, x in own.items()], tensors)
-    refuse({**found, "not finite": [n for n, x in tensors.items() if not finite(x)]}, where)
-    for name, x in own.items():
-        x.copy_(tensors[name])
-
-
-def faults(wanted: Sequence[Wanted], given: Collection[str]) -> dict[str, list[str]]:
-    """What is wrong with the names that are given: those missing, those unknown, and whose shape or kind differs."""
-    names = dict.fromkeys(name for theirs, _, _ in wanted for name in theirs)
-    whole = ((", ".join(theirs), read(), ours) for theirs, ours, read in wanted if all(n in given for n in theirs))
-    return {
-        "missing": [n for n in names if n not in given],
-        "unknown": [n for n in given if n not in names],
-        "of another shape or kind": [f"{n} {_describe(x)} for {_describe(y)}" for n, x, y in whole if not _fits(x, y)],
-    }
-
-
-def refuse(found: Mapping[str, list[str]], where: str) -> None:
-    """CheckpointError, with the first few of each kind of fault, if there is one."""
-    if said := [f"{what}: {_some(names)}" for what, names in found.items() if names]:
-        raise CheckpointError(f"{where}: {'; '.join(said)}")
-
-
 def save(module: nn.Module, path: Path | str, *, dtype: torch.dtype | None = None) -> None:
     """Write the state of `module` to `path`, floats as `dtype` if given. Atomic, see `save_tensors`.
 
@@ -130,7 +95,7 @@ def save(module: nn.Module, path: Path | str, *, dtype: torch.dtype | None = Non
     """
     tensors = {n: x.to(dtype) if dtype and x.is_floating_point() else x for n, x in module.state_dict().items()}
     if bad := [n for n, x in tensors.items() if not finite(x)]:
-        raise CheckpointError(f"{path}: not saved, not finite{f' in {dtype}' if dtype else ''}: {_some(bad)}")
+        raise CheckpointError(f"{path}: not saved, not finite{f' in {dtype}' if dtype else ''}: {some(bad)}")
     save_tensors(tensors, path)
 
 
@@ -217,7 +182,7 @@ def _naturals(value: Any) -> bool:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
 
 
-def _fits(given: Tensor, wanted: Tensor) -> bool:
+def fits(given: Tensor, wanted: Tensor) -> bool:
     """Whether one may be copied into the other: floats of any width into floats, integers into integers."""
     return given.shape == wanted.shape and given.is_floating_point() == wanted.is_floating_point()
 
@@ -230,12 +195,12 @@ def finite(x: Tensor) -> bool:
     return bool(ends.isfinite().all())
 
 
-def _describe(x: Tensor) -> str:
+def describe(x: Tensor) -> str:
     """dtype[shape], as messages name a tensor."""
     return f"{str(x.dtype).removeprefix('torch.')}{list(x.shape)}"
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
     """The first SHOWN names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mmworld.errors import CheckpointError
-from mmworld.weights.checkpoint import faults, finite, refuse
+from mmworld.weights.checkpoint import describe, finite, fits, some
 
 _HOLES = {"{i}": r"(\d+)", "*": r"(weight|bias)"}
 
@@ -75,6 +74,8 @@ class KeyMap:
 
     def place(self, name: str) -> Place:
         """Where our `name` stands in theirs; CheckpointError if the table does not say."""
+        if name in self.table:  # one without a hole
+            return self.table[name]
         for ours, place in self.table.items():
             if match := _pattern(ours).fullmatch(name):
                 return _over(place, lambda n: _fill(n, match.groups()))
@@ -122,25 +123,63 @@ class KeyMap:
         Raises:
             CheckpointError: names are missing or unknown, or a shape or kind differs; the first few are named.
         """
+        _refuse(self._faults(module, tensors), where)
+
+    def _faults(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
+        """What `check` finds wrong, by its kind."""
         tensors = _Renamed(tensors, self)
-        places = [(self.place(name), x) for name, x in self._own(module.state_dict()).items()]
-        found = faults([(_names(place), x, partial(_read, place, tensors)) for place, x in places], tensors)
+        own = self._own(module.state_dict())
+        places = {name: self.place(name) for name in own}
+        wanted = [n for place in places.values() for n in _names(place)]
         unused = [_pattern(u) for u in self.unused]
-        unknown = [n for n in found["unknown"] if not any(u.fullmatch(n) for u in unused)]
-        refuse({**found, "unknown": sorted(unknown)}, where)
+        left = [n for n in tensors.keys() - set(wanted) if not any(u.fullmatch(n) for u in unused)]
+        there = [(p, own[n]) for n, p in places.items() if all(part in tensors for part in _names(p))]
+        odd = [(p, x) for p, x in there if not fits(_read(p, tensors), x)]
+        return {
+            "missing": [n for n in wanted if n not in tensors],
+            "unknown": sorted(left),
+            "of another shape or kind": [
+                f"{', '.join(_names(p))} {describe(_read(p, tensors))} for {describe(x)}" for p, x in odd
+            ],
+        }
 
     @torch.no_grad()
-    def fill(self, module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    def fill(
+        self,
+        module: nn.Module,
+        tensors: Mapping[str, Tensor],
+        *,
+        where: str,
+        device: str | torch.device | None = None,
+        done: Callable[[str, nn.Module], None] | None = None,
+    ) -> None:
         """Fill `module` from tensors that `check` found right, one of its own at a time.
+
+        Args:
+            device: where a part of it gets its memory, when its turn comes; None is that it has it.
+            done: is called with each part, and its name in the module, once its own tensors are filled.
 
         Raises:
             CheckpointError: a weight is NaN or infinite, or would be in the module's dtype.
         """
-        tensors = _Renamed(tensors, self)
-        for name, ours in self._own(module.state_dict()).items():
+        tensors, known = _Renamed(tensors, self), self._own(module.state_dict()).keys()
+        for path, part in module.named_modules():
+            if device is not None:
+                part.to_empty(device=device, recurse=False)
+            self._write(path, part, known, tensors, where)
+            if done is not None:
+                done(path, part)
+
+    def _write(
+        self, path: str, part: nn.Module, known: Collection[str], tensors: Mapping[str, Tensor], where: str
+    ) -> None:
+        """Fill the own tensors of the part that has this name."""
+        for own, ours in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            if (name := f"{path}.{own}".lstrip(".")) not in known:
+                continue
             place = self.place(name)
-            for part, whole in _parts(ours, place):
-                part.copy_(part.new_zeros(()) if whole is None else _read(whole, tensors))
+            for some_of, whole in _parts(ours, place):
+                some_of.copy_(some_of.new_zeros(()) if whole is None else _read(whole, tensors))
             if not finite(ours):
                 raise CheckpointError(f"{where}: {', '.join(_names(place))}: not finite in {ours.dtype}")
 
@@ -148,6 +187,24 @@ class KeyMap:
         """Those of ours that checkpoints have."""
         fresh = [_pattern(name) for name in self.fresh]
         return {n: x for n, x in tensors.items() if not any(f.fullmatch(n) for f in fresh)}
+
+
+def load_into(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str = "checkpoint") -> None:
+    """Fill every parameter and buffer of `module` from `tensors` of the same names, floats of any width into floats.
+
+    Raises:
+        CheckpointError: names are missing or unknown, a shape or kind differs, or a weight is NaN or infinite; the
+            first few are named. The module is untouched then.
+    """
+    same = KeyMap({name: name for name in module.state_dict()})
+    _refuse(same._faults(module, tensors) | {"not finite": [n for n, x in tensors.items() if not finite(x)]}, where)
+    same.fill(module, tensors, where=where)
+
+
+def _refuse(faults: Mapping[str, list[str]], where: str) -> None:
+    if any(faults.values()):
+        said = [f"{what}: {some(names)}" for what, names in faults.items() if names]
+        raise CheckpointError(f"{where}: {'; '.join(said)}")
 
 
 class _Renamed(Mapping[str, Tensor]):

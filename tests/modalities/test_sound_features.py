@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clips import sound_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmworld.errors import ConfigError
-from mmworld.media.audio import samples
-from mmworld.media.gate import open_media
 from mmworld.models.zoo import processors
 
 hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
@@ -30,8 +29,7 @@ def both(name: str, folder: Path, **said: Any) -> tuple[Any, Any]:
 
 
 def sound(folder: Path, name: str, rate: int) -> torch.Tensor:
-    media = open_media(folder / "media" / "audio" / name)
-    return torch.cat([piece.data[:, 0] for piece in samples(media, rate=rate, mono=True)])
+    return sound_of(folder / "media" / "audio" / name, rate)
 
 
 def noise(n: int, seed: int, loudness: float) -> torch.Tensor:

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from clips import sound_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmworld.errors import ConfigError
-from mmworld.media.audio import samples
-from mmworld.media.gate import open_media
 from mmworld.models.zoo import processors
 
 hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
@@ -36,9 +35,7 @@ def check(ours: Any, theirs: Any, x: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("name", SOUNDS)
 def test_real_sounds(name: str, shared_data: Path, tmp_path: Path) -> None:
-    media = open_media(shared_data / "media" / "audio" / name)
-    x = torch.cat([piece.data[:, 0] for piece in samples(media, rate=16_000, mono=True)])
-    check(*both(tmp_path, do_normalize=True), x)
+    check(*both(tmp_path, do_normalize=True), sound_of(shared_data / "media" / "audio" / name))
 
 
 @given(

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from clips import sound_file, tone
+from clips import sound_file, sound_of, tone
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmworld.errors import CheckpointError, MediaError
-from mmworld.media.audio import samples
-from mmworld.media.gate import open_media
 from mmworld.modalities.audio.speech import Heard, Hysteresis, Spans, speech_segments
 from mmworld.modalities.audio.vad import SileroVAD, VADState
 from mmworld.models.zoo.parity.equations.silero_vad import probabilities, tiny
@@ -36,21 +34,17 @@ def released(shared_data: Path) -> Path:
     return shared_data / "weights" / "silero_vad" / "silero_vad.onnx"
 
 
-def sound(path: Path, rate: int) -> torch.Tensor:
-    return torch.cat([piece.data[:, 0] for piece in samples(open_media(path), rate=rate, mono=True)])
-
-
 @pytest.mark.parametrize("rate", [16_000, 8_000])
 @pytest.mark.parametrize("name", FIGURES)
 def test_speech_in_real_sounds(name: str, rate: int, released: Path, shared_data: Path) -> None:
-    p = SileroVAD.load(released, rate)(sound(shared_data / "media" / name, rate), VADState())
+    p = SileroVAD.load(released, rate)(sound_of(shared_data / "media" / name, rate), VADState())
     assert float((p > 0.5).float().mean()) == pytest.approx(FIGURES[name], abs=0.01)
 
 
 @pytest.mark.parametrize("rate", [16_000, 8_000])
 def test_the_released_weights_give_what_the_equations_give(rate: int, released: Path, shared_data: Path) -> None:
     vad = SileroVAD.load(released, rate).double()
-    x = sound(shared_data / "media" / "audio" / "jfk.flac", rate)[: 2 * rate].double()
+    x = sound_of(shared_data / "media" / "audio" / "jfk.flac", rate)[: 2 * rate].double()
     torch.testing.assert_close(vad(x, VADState()), probabilities(vad, x), atol=1e-9, rtol=0)
 
 
@@ -87,7 +81,7 @@ def test_hysteresis_is_a_pattern(levels: str) -> None:
 def test_segments_of_a_speech(released: Path, shared_data: Path) -> None:
     vad, path = SileroVAD.load(released), shared_data / "media" / "audio" / "jfk.flac"
     found = list(speech_segments(path, vad))
-    p = vad(sound(path, 16_000), VADState())
+    p = vad(sound_of(path, 16_000), VADState())
     spoken = torch.zeros(len(p))
     step = vad.chunk / vad.rate
     for start, end in found:
@@ -103,7 +97,7 @@ def test_segments_of_a_speech(released: Path, shared_data: Path) -> None:
 def test_where_nobody_speaks_in_what_passes_by(released: Path, shared_data: Path) -> None:
     vad, rule = SileroVAD.load(released), Hysteresis(margin=0.2)
     path = shared_data / "media" / "audio" / "jfk.flac"
-    x = torch.cat((torch.zeros(32_000), sound(path, 16_000)))
+    x = torch.cat((torch.zeros(32_000), sound_of(path, 16_000)))
     heard = Heard(x.split(1600), vad, rule)
     assert torch.equal(torch.cat(list(heard)), x)
     first = next(speech_segments(path, vad, rule))[0]

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clips import sound_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmworld.errors import ConfigError
-from mmworld.media.audio import samples
-from mmworld.media.gate import open_media
 from mmworld.modalities.audio.features import by_pieces, levelled, log10_mel, mel_filters
 from mmworld.models.zoo import processors
 
@@ -24,8 +23,7 @@ SOUNDS = "jfk.flac", "languagebind_0.wav", "ljspeech/LJ001-0001.mp3", "speechbra
 
 def sound(folder: Path, name: str) -> torch.Tensor:
     """[S] at 16 kHz."""
-    media = open_media(folder / "media" / "audio" / name)
-    return torch.cat([piece.data[:, 0] for piece in samples(media, rate=16_000, mono=True)])
+    return sound_of(folder / "media" / "audio" / name)
 
 
 @lru_cache(maxsize=4)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from clips import sound_of
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from mmworld.media.audio import samples
-from mmworld.media.gate import open_media
 from mmworld.modalities.audio.features import levelled, log10_mel
 from mmworld.modalities.audio.preprocess import WhisperFeatures
 from mmworld.modalities.audio.windows import Windows
@@ -37,8 +36,7 @@ def test_windows_are_those_of_the_whole(data: st.DataObject, n: int) -> None:
 
 @pytest.mark.parametrize("n_mels", [80, 128])
 def test_a_real_sound_is_prepared_as_by_the_processor(n_mels: int, shared_data: Path) -> None:
-    media = open_media(shared_data / "media" / "audio" / "jfk.flac")
-    pieces = [piece.data[:, 0] for piece in samples(media, rate=16_000, mono=True)]
+    pieces = sound_of(shared_data / "media" / "audio" / "jfk.flac").split(4096)
     mel, real = Windows(pieces, n_mels).window(0)
     assert real == sum(map(len, pieces)) // 160
     torch.testing.assert_close(mel, WhisperFeatures(n_mels)(torch.cat(pieces)), atol=1e-5, rtol=0)

@@ -16,7 +16,7 @@ from mmworld.errors import CheckpointError, ConfigError, LimitError, UsageError
 from mmworld.generate.decode import generate_many
 from mmworld.generate.samplers import Sample
 from mmworld.generate.stop import Stop
-from mmworld.models.session import MAX_WAITING, Session
+from mmworld.models.session import MAX_WAITING, Keep, Session
 from mmworld.models.world import Item
 from mmworld.types import Chunk, Gap
 from mmworld.weights.checkpoint import load_safetensors, save_tensors
@@ -135,6 +135,29 @@ def test_a_gap_parts_two_streams(
 
 def joined(chunks: list[Chunk]) -> Chunk:
     return replace(chunks[-1], data=torch.cat([c.data for c in chunks]), start=chunks[0].start, last=True)
+
+
+@torch.no_grad()
+@given(arrivals(), st.floats(0.2, 2), st.integers(0, 3), st.data())
+def test_what_is_kept_of_a_stream_does_not_depend_on_its_chunks(
+    streams: tuple[list[Chunk], list[Chunk]], seconds: float, sinks: int, data: st.DataObject
+) -> None:
+    """Of each modality the last blocks, in order, beside the first of all; the same however the streams are cut."""
+    whole, mixed = streams
+    names, keep = [c.modality for c in whole], Keep(seconds, {"video": 0.7}, text=3, sinks=sinks)
+    sessions = [Session(WORLD, modalities=names, keep=keep) for _ in range(2)]
+    all_blocks = Session(WORLD, modalities=names)
+    for session, chunks in zip((*sessions, all_blocks), (mixed, whole, whole), strict=True):
+        for chunk in chunks:
+            session.append(chunk)
+    for a, b in zip(sessions[0].context.keys, sessions[1].context.keys, strict=True):
+        assert float((a.x - b.x).abs().max() / (1 + b.x.abs().max())) < 1e-5
+    limits = [math.ceil((0.7 if n == "video" else seconds) / TOYS[n].hop) for n in names]
+    kinds = sessions[0].context.kinds[min(sinks, len(all_blocks.context.blocks)) :]
+    assert all(kinds.count(k) <= limit for k, limit in enumerate(limits))
+    sessions[0].commit([5, 6, 7, 8, 9])
+    assert sessions[0].context.kinds.count(len(names)) <= 3 + sinks
+    assert sessions[0].generate(stop=STOP).ids == sessions[0].fork().generate(stop=STOP).ids
 
 
 def test_a_checkpoint_is_no_session(tmp_path: Path) -> None:

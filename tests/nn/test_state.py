@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate, pairwise
 
 import pytest
@@ -113,10 +114,17 @@ def test_without_positions_sinks_are_those_of_the_mask(chunks: list[tuple[int, .
     assert relative_error(chunked(model, x, chunks, KVState(window, sinks)), whole) < 1e-10
 
 
-def streamed_by_definition(model: Transformer, x: Tensor, blocks: tuple[int, ...], window: int, sinks: int) -> Tensor:
+def seen_by(i: int, window: int, sinks: int) -> list[int]:
+    """The blocks that block i sees, its own counted."""
+    return [j for j in range(i + 1) if j < sinks or j > i - window]
+
+
+def streamed_by_definition(
+    model: Transformer, x: Tensor, blocks: tuple[int, ...], seen: Callable[[int], list[int]]
+) -> Tensor:
     """Each block of each layer computed from what its cache would hold, positions counted in that cache.
 
-    Written without states and masks: what a layer's block sees is a list of the blocks before it.
+    Written without states and masks: what a layer's block sees is a list of blocks.
     """
     edges = list(pairwise(accumulate(blocks, initial=0)))
     for layer in model.layers:
@@ -124,7 +132,7 @@ def streamed_by_definition(model: Transformer, x: Tensor, blocks: tuple[int, ...
         q, k, v = attn.qkv(y).unflatten(-1, (-1, 6)).split((4, 2, 2), dim=2)
         out = []
         for i, (a, b) in enumerate(edges):
-            held = [e for j, e in enumerate(edges[: i + 1]) if j < sinks or j > i - window]
+            held = [edges[j] for j in seen(i)]
             keys, values = (torch.cat([z[:, s:e] for s, e in held], dim=1) for z in (k, v))
             position = torch.arange(keys.shape[1], dtype=torch.float64)
             keys, queries = turned(keys, position), turned(q[:, a:b], position[len(position) - (b - a) :])
@@ -152,7 +160,55 @@ def test_sinks_stand_right_before_the_window(
     model, x = MODELS[torch.float64], tokens(sum(blocks))
     with torch.set_grad_enabled(grad):
         got = chunked(model, x, chunks, KVState(window, sinks))
-        assert relative_error(got, streamed_by_definition(model, x, blocks, window, sinks)) < 1e-10
+        assert (
+            relative_error(got, streamed_by_definition(model, x, blocks, lambda i: seen_by(i, window, sinks))) < 1e-10
+        )
+
+
+KINDS = 3
+
+
+def seen_of_each_kind(kinds: list[int], limits: list[int | None], window: int | None, sinks: int) -> list[list[int]]:
+    """What each block sees where so many blocks of each kind are kept, and so many in all, by playing it through."""
+    held, seen = [], []
+    for i, kind in enumerate(kinds):
+        loose = [j for j in held if j >= sinks]
+        limit = limits[kind]
+        if limit is not None and i >= sinks:
+            same = [j for j in loose if kinds[j] == kind]
+            loose = [j for j in loose if j not in same[: max(len(same) + 1 - limit, 0)]]
+        if window is not None and i >= sinks:
+            loose = loose[max(len(loose) + 1 - window, 0) :]
+        held = [*range(min(sinks, i)), *loose, i]
+        seen.append(held)
+    return seen
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, KINDS - 1), st.integers(1, 3), st.booleans()), min_size=1, max_size=24),
+    st.lists(st.none() | st.integers(1, 4), min_size=KINDS, max_size=KINDS),
+    st.none() | st.integers(1, 6),
+    st.integers(0, 2),
+)
+def test_each_kind_of_block_is_kept_for_as_long_as_its_limit_says(
+    coming: list[tuple[int, int, bool]], limits: list[int | None], window: int | None, sinks: int
+) -> None:
+    """Blocks of several kinds, alone or a few of one kind together, with saves between."""
+    kinds, blocks = [k for k, _, _ in coming], tuple(n for _, n, _ in coming)
+    model, x, state = MODELS[torch.float64], tokens(sum(blocks)), KVState(window, sinks, limits=tuple(limits))
+    outs, at = [], 0
+    while at < len(blocks):
+        stop = at + 1
+        while stop < len(blocks) and kinds[stop] == kinds[at] and coming[stop][2]:
+            stop += 1
+        part = x[:, sum(blocks[:at]) : sum(blocks[:stop])]
+        state.kind = kinds[at]
+        outs.append(model(part, Mask("blocks", blocks[at:stop]), state))
+        state, at = KVState.from_tensors(KVState.stack([state.fork()]).tensors()), stop
+    seen = seen_of_each_kind(kinds, limits, window, sinks)
+    want = streamed_by_definition(model, x, blocks, lambda i: seen[i])
+    assert relative_error(torch.cat(outs, dim=1), want) < 1e-10
+    assert [kinds[j] for j in seen[-1]] == list(state.kinds)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,16 @@ LENGTHS = (7, 1, 5)
 
 def check(ours: Tensor, theirs: Tensor) -> None:
     assert relative_error(ours, theirs) <= parity.LIMIT
+
+
+@torch.no_grad()
+def goes_on(ours: Any, logits: Tensor, state: Any, n: int = 32) -> list[int]:
+    """The next n ids of one text, each the likeliest, from the scores [1, V] of the first and the state before it."""
+    said: list[int] = []
+    while len(said) < n:
+        said.append(int(logits[0].argmax()))
+        logits = ours.read(torch.tensor([[said[-1]]]), state)
+    return said
 
 
 @torch.no_grad()

@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from clips import sound_file, tone
+from clips import sound_file, sound_of, tone
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
 import mmworld
 from mmworld.errors import UsageError
-from mmworld.media.audio import samples
-from mmworld.media.gate import open_media
 from mmworld.models.message import Message
 from mmworld.models.zoo.parity.audio import CASES
 from mmworld.models.zoo.parity.case import Case, both
@@ -91,6 +89,6 @@ def test_a_sound_is_embedded_at_the_rate_that_the_model_takes(tmp_path: Path) ->
     extract = hf.ClapFeatureExtractor(feature_size=8, max_length_s=1, truncation="rand_trunc")
     extract.save_pretrained(tmp_path)
     wav = sound_file(tone(0.7, 48_000), 48_000)
-    x = torch.cat([piece.data[:, 0] for piece in samples(open_media(wav), mono=True)])
+    x = sound_of(wav, None)
     told = theirs.get_audio_features(**extract(x.numpy(), sampling_rate=48_000, return_tensors="pt")).pooler_output
     torch.testing.assert_close(mmworld.embed(wav, model=tmp_path), told, atol=1e-4, rtol=0)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from borrowed import check
+from borrowed import check, goes_on
 from checkpoints import saved, sized, vocabulary
+from clips import sound_of
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -17,8 +18,6 @@ import mmworld
 from mmworld.errors import UsageError
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
-from mmworld.media import gate
-from mmworld.media.audio import samples
 from mmworld.models.message import RATE, Message
 from mmworld.models.zoo.parity.audio import CASES, asked
 from mmworld.models.zoo.parity.audio import given as told
@@ -60,13 +59,10 @@ def test_it_goes_on_as_the_reference_does(pair: Any) -> None:
     ours, theirs = pair
     heard = sounds(21, 30)
     want = theirs.generate(**told(heard), max_new_tokens=N, do_sample=False, pad_token_id=0)
-    state, said = ours.init_state(), []
+    state = ours.init_state()
     logits = ours(asked(heard)[:, :9], heard[:1], state)[:, -1]
     logits = ours(asked(heard)[:, 9:], heard[1:], state)[:, -1]
-    while len(said) < N:
-        said.append(int(logits[0].argmax()))
-        logits = ours.read(torch.tensor([[said[-1]]]), state)
-    assert said == want[0, asked(heard).shape[1] :].tolist()
+    assert goes_on(ours, logits, state, N) == want[0, asked(heard).shape[1] :].tolist()
 
 
 @torch.no_grad()
@@ -126,6 +122,5 @@ def test_it_answers_about_sounds(lengths: tuple[int, int], tmp_path: Path) -> No
 
 
 def test_it_answers_about_speech(shared_data: Path, tmp_path: Path) -> None:
-    media = gate.open_media(shared_data / "media" / "audio" / "jfk.flac")
-    speech = torch.cat([x for _, x in samples(media, rate=RATE, start=0.0, end=2.0, mono=True)])[:, 0]
+    speech = sound_of(shared_data / "media" / "audio" / "jfk.flac", RATE, end=2.0)
     checked(tmp_path, [speech[: RATE // 2], speech[RATE // 2 :]])

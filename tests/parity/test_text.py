@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from borrowed import LENGTHS, check
+from borrowed import LENGTHS, check, goes_on, hf
 
+from mmworld.config import pick
+from mmworld.generate.beam import Beam
+from mmworld.generate.decode import complete
+from mmworld.generate.samplers import GREEDY, Sample
+from mmworld.generate.stop import Stop
 from mmworld.models.zoo.parity.case import Case, both, ids
 from mmworld.models.zoo.parity.text import DECODERS, ENCODERS, REWRITERS
 from mmworld.nn.state import KVState
+from mmworld.nn.streams import Streams
+from mmworld.text.llama import LlamaConfig
 
 
 @torch.no_grad()
@@ -31,12 +40,43 @@ def test_a_decoder_reads_packed_and_in_pieces(case: Case, tmp_path: Path) -> Non
 def test_a_decoder_goes_on_as_the_reference_does(case: Case, tmp_path: Path) -> None:
     ours, theirs = both(case, tmp_path)
     told = theirs.generate(ids(5), max_new_tokens=32, do_sample=False, pad_token_id=0)[0, 5:]
-    state, said = ours.init_state(), []
+    state = ours.init_state()
     logits = ours.read(ids(5), state)
-    while len(said) < 32:
-        said.append(int(logits[0].argmax()))
-        logits = ours.read(torch.tensor([[said[-1]]]), state)
-    assert said == told.tolist()
+    assert goes_on(ours, logits, state) == told.tolist()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", DECODERS.values(), ids=DECODERS)
+def test_texts_of_any_lengths_go_on_side_by_side_as_each_alone(case: Case, tmp_path: Path) -> None:
+    """The scores of each step in float64, also after one has left; then whole texts, ids and all."""
+    ours = both(case, tmp_path)[0].double()
+    texts, goes = [ids(n, n) for n in (9, 1, 4, 4)], ids(16, 7).view(4, 4)
+    alone = [ours.init_state() for _ in texts]
+    for text, state in zip(texts, alone, strict=True):
+        ours.read(text, state)
+    together = Streams([s.fork() for s in alone])
+    for step in goes[:, :3].split([1, 2], dim=1):
+        want = torch.cat([ours.read(i[None], s) for i, s in zip(step, alone, strict=True)])
+        torch.testing.assert_close(ours.read(step, together), want, atol=1e-12, rtol=1e-10)
+    together.select(torch.tensor([3, 0, 0]))
+    want = torch.cat([ours.read(goes[i : i + 1, 3:], alone[i].fork()) for i in (3, 0, 0)])
+    torch.testing.assert_close(ours.read(goes[[3, 0, 0], 3:], together), want, atol=1e-12, rtol=1e-10)
+    ours.tokenizer = SimpleNamespace(ends=range(12), decode=lambda ids: " ".join(map(str, ids)))  # at different times
+    prompts = [text[0].tolist() for text in texts]
+    for way in (GREEDY, Beam(2), Sample(seed=2)):
+        each = [complete(ours, [prompt], way, Stop(12))[0] for prompt in prompts]
+        got = complete(ours, prompts, way, Stop(12))
+        assert [g.ids for g in got] == [g.ids for g in each]
+        assert [g.score for g in got] == pytest.approx([g.score for g in each])
+
+
+@pytest.mark.parametrize("said", [{}, {"sliding_window": None}, {"sliding_window": 8}], ids=str)
+@pytest.mark.parametrize("kind", ["mistral", "llama", "qwen2"])
+def test_a_window_that_is_not_spoken_of_is_the_reference_s(kind: str, said: dict[str, Any]) -> None:
+    """Only a Mistral's config means one by saying nothing."""
+    theirs = hf.AutoConfig.for_model(kind, **said)
+    window = getattr(theirs, "sliding_window", None) if kind == "mistral" else None
+    assert pick(LlamaConfig, {"model_type": kind, **said}).window == window
 
 
 @torch.no_grad()
@@ -72,9 +112,6 @@ def test_an_encoder_and_decoder_read_packed(case: Case, tmp_path: Path) -> None:
 def test_an_answer_goes_on_as_the_reference_s_does(case: Case, tmp_path: Path) -> None:
     ours, theirs = both(case, tmp_path)
     told = theirs.generate(ids(9), max_new_tokens=32, do_sample=False)[0, 1:]
-    state, said = KVState(), []
-    logits = ours(torch.tensor([[ours.config.decoder_start_token_id]]), ours.encode(ids(9)), state)
-    while len(said) < 32:
-        said.append(int(logits[0, -1].argmax()))
-        logits = ours(torch.tensor([[said[-1]]]), state=state)
-    assert said == told.tolist()
+    state = KVState()
+    logits = ours(torch.tensor([[ours.config.decoder_start_token_id]]), ours.encode(ids(9)), state)[:, -1]
+    assert goes_on(ours, logits, state) == told.tolist()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from clips import clip, sound_file, tone
+from clips import clip, sound_file, sound_of, tone
 
 import mmworld
 from mmworld.errors import MediaError, UsageError
@@ -39,8 +39,7 @@ def times(segments: list[Caption]) -> list[tuple[float, float]]:
 def test_a_speech(folder: Path, shared_data: Path) -> None:
     path, model = shared_data / "media" / "audio" / "jfk.flac", mmworld.load(folder)
     got = list(mmworld.transcribe(path, model=model, words=True, end=4.0, **QUICK))
-    sound = torch.cat([p.data[:, 0] for p in samples(open_media(path), rate=16_000, mono=True, end=4.0)])
-    windows = Windows([sound], length=2 * whispers.PLACES)
+    windows = Windows([sound_of(path, end=4.0)], length=2 * whispers.PLACES)
     assert got == list(longform.transcribe(model, windows, Decoding(words=True, **QUICK), source=str(path)))
     assert got
     for segment in got:

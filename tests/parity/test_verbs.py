@@ -4,6 +4,7 @@ processors.
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import SIDE, answerer, matcher, saved, sized, vocabulary
+from checkpoints import SIDE, answerer, ended, matcher, saved, sized, vocabulary
 from clips import clip
+from masks import relative_error
 from PIL import Image
 
 import mmworld
@@ -21,7 +23,9 @@ from mmworld.errors import MediaError, UsageError
 from mmworld.generate.stop import Stop
 from mmworld.media.gate import open_media
 from mmworld.media.video import frames_at, uniform
+from mmworld.models.zoo import save
 from mmworld.models.zoo.parity import CASES
+from mmworld.models.zoo.parity.equations import videoclip
 
 hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
 TEXTS = ["two boys play in the snow", "a dog", "naïve café"]
@@ -92,6 +96,57 @@ def test_a_film_is_named_by_a_model_of_films(kind: str, tmp_path: Path) -> None:
         mmworld.match(BytesIO(data), model=tmp_path, texts=["a"])
 
 
+@torch.no_grad()
+def test_films_and_texts_are_matched_by_a_model_that_lets_texts_see_the_film(tmp_path: Path) -> None:
+    theirs, fast, prepare = matcher(tmp_path, "xclip", "VideoMAEImageProcessorPil")
+    films = [clip(n, fps=10) for n in (30, 60)]
+    pixels = []
+    for film, step in zip(films, (1.0, 2.0), strict=True):
+        frames = frames_at(open_media(BytesIO(film)), [(i + 0.5) * step for i in range(3)])
+        shown = [f.data.permute(1, 2, 0).numpy() for f in frames]
+        pixels.append(prepare(shown, return_tensors="pt").pixel_values)
+    told = theirs(pixel_values=torch.cat(pixels), **fast(TEXTS, padding=True, return_tensors="pt"))
+    sources = [BytesIO(film) for film in films]
+    got = mmworld.match(*sources, texts=TEXTS, model=tmp_path)
+    assert torch.allclose(got, told.logits_per_video.softmax(-1), **CLOSE)
+    assert torch.allclose(mmworld.embed(*sources, model=tmp_path), told.video_embeds, **CLOSE)
+    assert not torch.allclose(told.video_embeds[0], told.video_embeds[1], **CLOSE)
+
+
+@torch.no_grad()
+def test_a_film_is_seen_second_by_second_by_a_model_of_features(tmp_path: Path, capsys: Any) -> None:
+    """VideoCLIP by its paper's equations, of frames as the reader gives them; a film of eight seconds in two parts."""
+    fast = ended(tmp_path)
+    sizes = {"text_config": {**videoclip.TEXT, "vocab_size": len(fast), "max_position_embeddings": 40}}
+    save(videoclip.tiny(**sizes, cls_token_id=0, sep_token_id=len(fast) - 1).float(), tmp_path)
+    model = mmworld.load(tmp_path).double()
+
+    def seen(data: bytes, start: float, end: float) -> torch.Tensor:
+        times = [start + i / 6 for i in range(round(6 * (end - start) + 0.4))]
+        film = torch.stack([f.data for f in frames_at(open_media(BytesIO(data)), times, size=32)])
+        black = torch.zeros(-len(film) % 6, 3, 32, 32, dtype=torch.uint8)
+        seconds = torch.cat((film, black)).view(-1, 6, 3, 32, 32).transpose(1, 2)
+        return videoclip.watched(model, videoclip.features(model, seconds.double() / 255))
+
+    short, long = clip(36, fps=10), clip(80, fps=10)
+    want = torch.stack((seen(short, 0, 3.6), (seen(long, 0, 5) + seen(long, 5, 8)) / 2))
+    told = torch.stack([videoclip.told(model, fast(text).input_ids) for text in TEXTS])
+    rows = mmworld.embed(BytesIO(short), BytesIO(long), texts=TEXTS, model=tmp_path)
+    assert relative_error(rows, torch.cat((want, told))) <= 2e-5
+    shares = (want @ told.T).softmax(-1).float()
+    got = mmworld.match(BytesIO(short), BytesIO(long), texts=TEXTS, model=tmp_path)
+    assert torch.allclose(got, shares, rtol=1e-3)  # scores, not directions, stand in the exponent
+    texts = [videoclip.told(model, fast(f"a video of {label}").input_ids) for label in ("dog", "snow")]
+    named = mmworld.classify(BytesIO(short), labels=["dog", "snow"], model=tmp_path)[0]
+    p = (torch.stack(texts) @ want[0]).softmax(-1).tolist()
+    assert named == pytest.approx(dict(zip(("dog", "snow"), p, strict=True)), rel=1e-3)
+    (tmp_path / "film.mp4").write_bytes(short)
+    flags = [flag for text in TEXTS for flag in ("--text", text)]
+    assert command(["match", str(tmp_path / "film.mp4"), *flags, "--model", str(tmp_path), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)["shares"]
+    assert printed == pytest.approx(dict(zip(TEXTS, shares[0].tolist(), strict=True)), rel=1e-3)
+
+
 def test_what_does_not_fit_is_refused(clip_folder: Any, tmp_path: Path) -> None:
     folder, *_ = clip_folder
     picture = photograph(tmp_path / "a.png")
@@ -147,3 +202,23 @@ def test_a_language_model_is_asked_in_words(tmp_path: Path) -> None:
     assert mmworld.ask("what is this?", model=tmp_path, stop=Stop(8)) == told
     with pytest.raises(MediaError):
         mmworld.ask("what?", photograph(tmp_path / "a.png"), model=tmp_path)
+
+
+def test_a_schema_holds_in_a_conversation(tmp_path: Path) -> None:
+    answerer(tmp_path)
+    picture, schema = photograph(tmp_path / "a.png"), {"type": "array", "items": {"enum": [1, "a dog"]}, "maxItems": 2}
+    for sampler in (mmworld.generate.samplers.Greedy(), mmworld.generate.beam.Beam(2)):
+        talk = mmworld.Conversation(tmp_path, sampler=sampler, stop=Stop(120))
+        talk.show(picture)
+        said = talk.ask("what?", schema=schema)
+        assert set(json.loads(said)) <= {1, "a dog"}
+        assert talk.messages[-1].parts == (said,)
+        assert talk.sampler == sampler
+    before = list(talk.messages)
+    with pytest.raises(UsageError, match=r"was cut before it was whole JSON \(let it be longer: max_tokens is 120\)"):
+        talk.ask("and?", schema={"type": "string", "minLength": 500})
+    assert talk.messages == before
+    with pytest.raises(UsageError, match="begin and schema both say"):
+        talk.ask("and?", "so", schema)
+    with pytest.raises(UsageError, match="choices and schema both say"):
+        mmworld.ask("and?", model=tmp_path, choices=("a",), schema=schema)

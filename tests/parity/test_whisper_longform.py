@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from clips import sound_of
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,8 +20,6 @@ import mmworld
 from mmworld.errors import UsageError
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
-from mmworld.media.audio import samples
-from mmworld.media.gate import open_media
 from mmworld.modalities.audio.windows import Windows
 from mmworld.models.message import Message
 from mmworld.models.zoo.whisper.decoding import Decoding
@@ -171,7 +170,7 @@ def test_what_repeats_itself_is_tried_again(both: Make) -> None:
 
 def test_a_second_of_real_sound(shared_data: Path, both: Make) -> None:
     ours, theirs = both(0)
-    pieces = [p.data[:, 0] for p in samples(open_media(shared_data / "media/audio/jfk.flac"), rate=16_000, end=1.0)]
+    pieces = sound_of(shared_data / "media/audio/jfk.flac", end=1.0).split(4096)
     extractor = hf.WhisperFeatureExtractor(chunk_length=1)
     mel = extractor(torch.cat(pieces).numpy(), sampling_rate=16_000, return_tensors="pt")["input_features"][0].mT
     heard, _ = Windows(pieces, length=WINDOW).window(0)  # after it silence, where theirs mirrors the end

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import llama_vocabulary
+import vocabularies
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import normalizers
@@ -18,25 +17,14 @@ from mmworld.errors import CheckpointError, UsageError
 from mmworld.text.pretrained import Pretrained
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="the extra 'sentencepiece' is not installed")
-TEXTS = ["the cat sat on the mat", "naïve cafés, 3 dogs!", "two boys play in the snow", "a dog runs"] * 20
 MARKS = ["<s>", "</s>", "<unk>", "<image>"]
 MIXED = st.lists(st.text(max_size=12) | st.sampled_from([*MARKS, " ", "  the", "cat\n"]), max_size=8).map("".join)
 
 
 def trained(path: Path, kind: str) -> Any:
     """A small model of a kind in a file, and as the library reads it."""
-    model, fallback = io.BytesIO(), kind != "char"
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS),
-        model_writer=model,
-        model_type=kind,
-        vocab_size=330 if fallback else 40,
-        byte_fallback=fallback,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    path.write_bytes(model.getvalue())
-    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    path.write_bytes(model := vocabularies.sentencepiece(kind))
+    return sentencepiece.SentencePieceProcessor(model_proto=model)
 
 
 @pytest.fixture(scope="module", params=["llama", "bpe", "unigram", "char"])
@@ -68,13 +56,20 @@ def test_ids_and_texts_are_the_library_s(folder: Path, text: str) -> None:
 def pair(request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """LLaMA's vocabulary and a token for pictures, in the two ways of text behind a special token; and theirs."""
     hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
+    from transformers.convert_slow_tokenizer import generate_merges
+
     legacy, folder = request.param, tmp_path_factory.mktemp("pair")
     path = shared_data / "tokenizers/llama2/tokenizer.model"
     (folder / path.name).symlink_to(path)
     said = {"legacy": legacy, "tokenizer_class": "LlamaTokenizer"}
     said["added_tokens_decoder"] = {"32000": {"content": "<image>", "special": True}}
     (folder / "tokenizer_config.json").write_text(json.dumps(said))
-    theirs = llama_vocabulary(path, legacy=legacy)
+    core = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    names = [core.id_to_piece(i) for i in range(len(core))]
+    merges = generate_merges({n: i for i, n in enumerate(names)}, {n: core.get_score(i) for i, n in enumerate(names)})
+    theirs = hf.LlamaTokenizer(
+        vocab={n: i for i, n in enumerate(names)}, merges=merges, legacy=legacy, add_bos_token=True
+    )
     if legacy:  # as the released tokenizer.json has it
         theirs._tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
         theirs._tokenizer.pre_tokenizer = None

@@ -4,6 +4,7 @@ back from their folder.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,13 @@ from mmworld.errors import UsageError
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
 from mmworld.modalities.pointcloud.pointbert import PointBert, PointBertConfig
-from mmworld.models.looking import parts as looked_at
+from mmworld.models.looking import parts
 from mmworld.models.message import Message
 from mmworld.models.zoo.composed import Composed
 from mmworld.models.zoo.parity import CASES
 from mmworld.train.bridge import Fit, fit
-from mmworld.types import Chunk
+from mmworld.types import Chunk, Takes
+from mmworld.weights.quantise import floats, is_quantised
 
 pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
 FUSIONS = ("projection", "qformer", "cross", "early")
@@ -33,11 +35,15 @@ COLOURS = {"a dog": (230, 20, 20), "the snow": (20, 230, 20), "two boys": (20, 2
 
 @pytest.fixture(scope="module")
 def at(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a CLIP, a Whisper and a LLaMA."""
+    """A folder with a CLIP, a VideoMAE that knows its films as pictures, as it was released, a Whisper and a LLaMA."""
     folder = tmp_path_factory.mktemp("parts")
-    for name in ("clip", "whisper", "llama"):
+    for name in ("clip", "videomae", "whisper", "llama"):
         (folder / name).mkdir()
     matcher(folder / "clip")
+    saved(CASES["videomae"], folder / "videomae")
+    told = {"image_processor_type": "VideoMAEImageProcessor", "size": 16, "crop_size": 16, "do_center_crop": True}
+    told |= {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.9, 0.8, 0.7], "resample": 2}
+    (folder / "videomae" / "preprocessor_config.json").write_text(json.dumps(told))
     whisper = CASES["whisper"]
     saved(replace(whisper, sizes={**whisper.sizes, "max_source_positions": 50}), folder / "whisper")
     import transformers
@@ -62,9 +68,9 @@ def examples(n: int) -> Iterator[tuple[Message, Message]]:
 
 
 @torch.no_grad()
-def says(model: Any, *messages: Message) -> str:
+def says(model: Any, *messages: Message, n: int = 8) -> str:
     state, logits = model.begin(messages)
-    return decode(model, state, logits, stop=Stop(8))[0].text
+    return decode(model, state, logits, stop=Stop(n))[0].text
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -86,6 +92,31 @@ def test_its_bridges_learn_and_its_parts_stay(fusion: str, at: Path, tmp_path: P
     assert says(again, example("the snow", 1000)[0]) == "the snow"
     again.save(tmp_path / "twice")
     assert says(mmworld.load(tmp_path / "twice"), example("a dog", 1000)[0]) == "a dog"
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_bridges_learn_around_weights_of_int8(fusion: str, at: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchao", reason="the extra 'quantise' is not installed")
+    torch.manual_seed(0)
+    clip, llama = (mmworld.load(at / name, quantise="int8") for name in ("clip", "llama"))
+    model: Composed = mmworld.World.compose(vision=clip, language=llama, fusion=fusion, n=4, depth=1)
+    assert sum(is_quantised(p) for p in model.parameters()) > sum(is_quantised(p) for p in llama.parameters()) > 0
+    with pytest.raises(UsageError, match=r"language\..* is quantised and cannot be trained"):
+        model.freeze(("encoders",))
+    before = floats(model.state_dict())
+    before = {name: x.clone() for name, x in before.items()}
+    losses = list(fit(model, examples(20 * 12), Fit(20, 12, 5e-3)))
+    assert losses[-1] < losses[0]
+    now = floats(model.state_dict())
+    moved = {name for name, x in before.items() if not torch.equal(x, now[name])}
+    assert moved
+    assert all(name.startswith(("bridges.", "nothing")) or ".look." in name for name in moved)
+    model.save(tmp_path)
+    again: Any = mmworld.load(tmp_path)
+    assert all(torch.equal(x, now[name]) for name, x in again.state_dict().items())
+    assert float(again([example("a dog", 0)])) == pytest.approx(float(model([example("a dog", 0)])), rel=1e-4)
+    with pytest.raises(UsageError, match="nothing can be trained around weights of int4"):
+        mmworld.World.compose(vision=at / "clip", language=mmworld.load(at / "llama", quantise="int4"))
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -137,55 +168,52 @@ def test_all_senses_come_together(at: Path) -> None:
     assert isinstance(says(model, asked), str)
 
 
-@pytest.fixture(scope="module")
-def watcher(at: Path) -> Path:
-    """A VideoMAE whose folder says how pictures are prepared, as released ones do: another way than CLIP's."""
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", ["projection", "cross"])
+def test_pictures_and_films_each_come_by_their_own_encoder(fusion: str, at: Path, tmp_path: Path) -> None:
+    """Each is prepared as its encoder's folder says, at first and in a folder that was saved and read twice."""
+    torch.manual_seed(0)
+    clip_, videomae = at / "clip", at / "videomae"
+    model = mmworld.World.compose(vision=clip_, video=videomae, language=at / "llama", fusion=fusion, n=4, depth=1)
+    model.save(tmp_path / "once")
+    mmworld.load(tmp_path / "once").save(tmp_path / "twice")
+    film = Chunk(torch.randint(0, 256, (4, 3, 20, 30), dtype=torch.uint8), 0.0, 2.0, "video")
+    looked = picture((200, 0, 0), 0)
     import transformers
 
-    (at / "videomae").mkdir()
-    saved(CASES["videomae"], at / "videomae")
-    said = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5] * 3}
-    side = CASES["videomae"].sizes["image_size"]
-    sizes = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
-    transformers.VideoMAEImageProcessorPil(**said, **sizes).save_pretrained(at / "videomae")
-    return at / "videomae"
+    frames = [f.permute(1, 2, 0).numpy() for f in film.data]
+    prepare = transformers.VideoMAEImageProcessorPil.from_pretrained(videomae, do_center_crop=True)
+    pixels = prepare(frames, return_tensors="pt").pixel_values
+    tokens = transformers.VideoMAEModel.from_pretrained(videomae)(pixels).last_hidden_state
+    eyes = transformers.CLIPModel.from_pretrained(clip_).vision_model
+    shown = transformers.CLIPImageProcessorPil.from_pretrained(clip_)(looked.data[0], return_tensors="pt").pixel_values
+    seen = eyes(shown).last_hidden_state
+    message = Message("user", (looked, "and", film, "?"))
+    want = says(model, message)
+    for again in (model, mmworld.load(tmp_path / "once"), mmworld.load(tmp_path / "twice")):
+        assert again.takes == Takes(("image", "video"), frames=4)
+        assert torch.allclose(again.see(film), model.bridges["video"](tokens)[0], atol=1e-4)
+        assert torch.allclose(again.see(looked), model.bridges["image"](seen)[0], atol=1e-4)
+        assert says(again, message) == want
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_pictures_and_films_are_prepared_each_in_its_way(fusion: str, at: Path, watcher: Path, tmp_path: Path) -> None:
+def test_a_composed_model_tells_of_films(at: Path, tmp_path: Path) -> None:
+    """Of what is too short for its encoder some frames are shown twice; pictures are as many as it takes."""
     torch.manual_seed(0)
-    parts = {"vision": at / "clip", "video": watcher, "language": at / "llama"}
-    model = mmworld.World.compose(**parts, fusion=fusion, n=4, depth=1)
-    clip, films = (mmworld.load(path) for path in (at / "clip", watcher))
-    film = torch.randint(0, 256, (model.takes.frames, 3, 20, 30), dtype=torch.uint8)
-    shown, image = Chunk(film, 0.0, 2.0, "video"), picture((200, 0, 0), 0)
-    frames = torch.stack([films.processors["image"](frame) for frame in film])
-    assert model.takes.frames == CASES["videomae"].sizes["num_frames"]
-    assert torch.equal(model.see(shown), model.bridges["video"](films(frames[None]))[0])
-    pixels = clip.processors["image"](image.data[0])[None]
-    assert torch.equal(model.see(image), model.bridges["image"](clip.vision(pixels))[0])
-    model.save(tmp_path / "once")
-    once: Any = mmworld.load(tmp_path / "once")
-    once.save(tmp_path / "twice")
-    for again in (once, mmworld.load(tmp_path / "twice")):
-        assert all(torch.equal(again.see(x), model.see(x)) for x in (shown, image))
-    asked = Message("user", (image, "and", shown, "?"))
-    assert says(once, asked) == says(model, asked)
-
-
-@pytest.mark.parametrize("senses", [("video",), ("vision", "video"), ("vision",)])
-def test_a_film_is_shown_to_what_is_composed(senses: tuple[str, ...], at: Path, watcher: Path, tmp_path: Path) -> None:
-    parts = {name: {"vision": at / "clip", "video": watcher}[name] for name in senses}
-    mmworld.World.compose(**parts, language=at / "llama").save(tmp_path / "model")
-    (tmp_path / "film.mp4").write_bytes(clip(60, fps=10))
-    model: Any = mmworld.load(tmp_path / "model")
-    found = looked_at(tmp_path / "film.mp4", model.takes)
-    assert [(c.modality, len(c.data)) for c in found] == ([("video", 4)] if "video" in senses else [("image", 1)] * 8)
-    told = says(model, Message("user", (*found, "what?")))
-    assert mmworld.ask("what?", tmp_path / "film.mp4", model=model, stop=Stop(8)) == told
-    said = mmworld.caption(tmp_path / "film.mp4", model=model, policy=mmworld.Every(3.0))
-    assert [(c.start, c.end) for c in said] == [(0.0, 3.0), (3.0, 6.0)]
+    (tmp_path / "film.mp4").write_bytes(clip(12, fps=10))
+    for senses, frames in (({"video": at / "videomae"}, 4), ({"vision": at / "clip"}, 8)):
+        model = mmworld.World.compose(**senses, language=at / "llama")
+        shown = parts(tmp_path / "film.mp4", model.takes)
+        assert sum(len(chunk.data) for chunk in shown) == frames
+        assert mmworld.ask("what?", tmp_path / "film.mp4", model=model, stop=Stop(4)) == says(
+            model, Message("user", (*shown, "what?")), n=4
+        )
+        captions = mmworld.caption(tmp_path / "film.mp4", model=model, policy=mmworld.Every(0.5))
+        assert [c.start for c in captions] == pytest.approx([0.0, 0.5, 1.0])
+    film = Chunk(torch.arange(3)[:, None, None, None].expand(3, 3, 16, 16).to(torch.uint8) * 80, 0.0, 1.0, "video")
+    model = mmworld.World.compose(video=at / "videomae", language=at / "llama")
+    assert torch.equal(model.see(film), model.see(replace(film, data=film.data[[0, 1, 1, 2]])))
 
 
 def test_what_cannot_be_composed_is_refused(at: Path) -> None:
@@ -195,6 +223,8 @@ def test_what_cannot_be_composed_is_refused(at: Path) -> None:
         mmworld.World.compose(vision=at / "clip", language=at / "clip")
     with pytest.raises(UsageError, match="a Llama encodes nothing for another"):
         mmworld.World.compose(vision=at / "llama", language=at / "llama")
+    with pytest.raises(UsageError, match="a CLIP encodes image, not video"):
+        mmworld.World.compose(video=at / "clip", language=at / "llama")
     model = mmworld.World.compose(vision=at / "clip", language=at / "llama")
     model.freeze(("encoders", "language", "bridges"))
     with pytest.raises(UsageError, match="all of the model is frozen"):

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mmworld.errors import CheckpointError, ResourceError
-from mmworld.weights.checkpoint import MAX_HEADER, load_into, load_safetensors, read_header, save, save_tensors
+from mmworld.weights.checkpoint import MAX_HEADER, load_safetensors, read_header, save, save_tensors
+from mmworld.weights.keymap import load_into
 
 F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 

@@ -10,13 +10,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from mmworld.errors import CheckpointError, ConfigError
+from mmworld.errors import CheckpointError, ConfigError, UsageError
 from mmworld.models import load as own
 from mmworld.models.zoo import processors
 from mmworld.registry import Registry
 from mmworld.text.pretrained import GENERATION, Pretrained
 from mmworld.weights import hub, shards
 from mmworld.weights.keymap import KeyMap
+from mmworld.weights.quantise import Bits, Quantiser, floats
 
 FAMILIES = Registry(
     "model type",
@@ -63,7 +64,9 @@ FAMILIES = Registry(
         "smolvlm": "mmworld.models.zoo.idefics3:SmolVLM",
         "t5": "mmworld.text.t5:T5",
         "timesformer": "mmworld.modalities.video.timesformer:TimeSformer",
+        "videoclip": "mmworld.models.zoo.videoclip:VideoCLIP",
         "videomae": "mmworld.modalities.video.tubelets:VideoMAE",
+        "vilbert": "mmworld.models.zoo.vilbert_tasks:vilbert",
         "visual_bert": "mmworld.models.zoo.visualbert:VisualBERT",
         "vit": "mmworld.vision.vit:ViT",
         "vivit": "mmworld.modalities.video.tubelets:ViViT",
@@ -103,6 +106,7 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     *,
+    quantise: Bits | None = None,
     revision: str | None = None,
     token: str | None = None,
 ) -> nn.Module:
@@ -113,16 +117,21 @@ def load(
 
     Args:
         dtype: of the weights, where a config.json is read; our own models are float32.
+        quantise: "int8" or "int4" for the weights of linear layers, each rounded as soon as it is read
+            (`mmworld.weights.quantise`); all else, and what is computed, is of `dtype`.
         revision, token: of a model on the hub, see `mmworld.weights.hub.fetch`.
 
     Raises:
-        UsageError: a model on the hub needs huggingface-hub.
+        UsageError: a model on the hub needs huggingface-hub, or `quantise` torchao; our own models have no few bits.
         CheckpointError: there is no such model, its type is not known, or its files are damaged, cut, of another shape
             than config.json says, or name what has no place here.
     """
     folder = find(name, revision=revision, token=token)
     if not (folder / shards.CONFIG).is_file():
+        if quantise is not None:
+            raise UsageError(f"{name} has no weights of {quantise}: it is a model of ours, and those are float32")
         return own.load(folder, device)
+    rounding = None if quantise is None else Quantiser(quantise, device, dtype)
     config = folder / shards.CONFIG
     source, tensors = shards.read_json(config), shards.Shards(folder)
     try:
@@ -132,11 +141,13 @@ def load(
     except ConfigError as e:
         raise CheckpointError(f"{config}: {e}") from None
     model.keymap.check(model, tensors.shapes, where=str(folder))
-    model.to(dtype).to_empty(device=device)
-    model.keymap.fill(model, tensors, where=str(folder))
+    model.to(dtype)
+    model.keymap.fill(model, tensors, where=str(folder), device=device, done=rounding)
+    if rounding is not None:
+        rounding.tell(str(folder))
     model.folder = folder
     model.tokenizer = Pretrained.load(folder, getattr(model, "ends", None))
-    model.processors = processors.read(folder)
+    model.processors = getattr(model, "prepares", {}) | processors.read(folder)
     model.generation = shards.read_json(said) if (said := folder / GENERATION).is_file() else {}
     return model.eval().requires_grad_(False)
 
@@ -148,11 +159,13 @@ def find(name: str | os.PathLike[str], *, revision: str | None = None, token: st
 
 
 def save(model: Borrowed, folder: Path | str, *, shard: int = shards.SHARD_BYTES) -> None:
-    """Write a folder that `load` and transformers read: config.json, and weights in files of at most `shard` bytes.
+    """Write a folder that `load` and transformers read: config.json, and weights in files of at most `shard` bytes;
+    those of int8 as the floats that they stand for.
 
     Raises:
+        UsageError: the model has weights of int4, which are not given back.
         ResourceError: the disk is full or the folder may not be written.
     """
-    tensors = model.keymap.theirs(model.state_dict())
+    tensors = model.keymap.theirs(floats(model.state_dict()))
     (dtype,) = {x.dtype for x in tensors.values() if x.is_floating_point()}
     shards.write(folder, {**model.source, "dtype": str(dtype).removeprefix("torch.")}, tensors, shard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmworld.attention import CAUSAL, FULL, Mask
-from mmworld.config import architecture, config, pick
-from mmworld.errors import UsageError
+from mmworld.config import config, pick
+from mmworld.errors import ConfigError, UsageError
 from mmworld.fusion.cross import BlipText, BlipTextConfig, Looking
 from mmworld.fusion.late import Late
 from mmworld.models.message import Message
@@ -41,7 +41,15 @@ def blip(source: Mapping[str, Any]) -> BLIP | BLIPMatch:
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
-    return architecture(source, ARCHITECTURES)(source)
+    return ARCHITECTURES[architecture(source, ARCHITECTURES)](source)
+
+
+def architecture(source: Mapping[str, Any], known: Collection[str]) -> str:
+    """The one of the known that config.json names, the first if it names none; ConfigError if it is another."""
+    name = str(next(iter(source.get("architectures") or known)))
+    if name not in known:
+        raise ConfigError(f"config.json: architectures: {name} is none of {', '.join(known)}")
+    return name
 
 
 class BLIP(nn.Module):

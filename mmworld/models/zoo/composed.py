@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,7 @@ from mmworld.text.chat import Chat
 from mmworld.text.decoder import Decoder
 from mmworld.types import Chunk, Takes
 from mmworld.weights.keymap import KeyMap
+from mmworld.weights.quantise import is_quantised, take
 from mmworld.weights.sizes import Depth, Width
 
 SENSES = {"vision": "image", "video": "video", "audio": "audio", "points": "points"}
@@ -44,9 +46,9 @@ PLAIN = Chat("{% for m in messages %}{{ m.content }} {% endfor %}")
 """Of a language model that has learned no conversation."""
 FILES = ("tokenizer*", "vocab*", "merges.txt", "chat_template*", "special_tokens_map.json", "generation_config.json")
 Fusion = Literal["projection", "qformer", "cross", "early"]
-FRAMES = 8
-"""Of a film that is shown to an encoder of pictures."""
 LOOK_EVERY = 2
+FRAMES = 8
+"""Of a film, shown as pictures where nothing encodes films."""
 
 
 @config
@@ -107,7 +109,7 @@ class Composed(nn.Module):
         if chunk.modality == "points":
             x = like(self, points(chunk.data, self.config.senses["points"].get("point_dims", 3))[None])
         else:
-            x = prepared(self, chunk)
+            x = prepared(self, _even(chunk, self.takes.frames) if chunk.modality == "video" else chunk)
         seen: Tensor = self.bridges[chunk.modality](self.encoders[chunk.modality](x))
         return seen.flatten(0, 1)
 
@@ -150,7 +152,14 @@ class Composed(nn.Module):
         return F.cross_entropy(logits.float(), row(self, list(chain.from_iterable(answers)))[0])
 
     def freeze(self, parts: Collection[str] = ("encoders", "language")) -> None:
-        """Train all but these parts; what the language model looks with is trained as a bridge is."""
+        """Train all but these parts; what the language model looks with is trained as a bridge is.
+
+        Raises:
+            UsageError: a part that would be trained has weights of few bits.
+        """
+        for name, parameter in self.named_parameters():
+            if is_quantised(parameter) and not name.startswith(tuple(f"{part}." for part in parts)):
+                raise UsageError(f"{name} is quantised and cannot be trained", hint="freeze its part, or load it whole")
         self.requires_grad_(True)
         for name in parts:
             self.get_submodule(name).requires_grad_(False)
@@ -201,7 +210,8 @@ def compose(
 
     Raises:
         CheckpointError: a part cannot be read.
-        UsageError: a part is not of the kind that is needed, or there is nothing to perceive with.
+        UsageError: a part is not of the kind that is needed or has weights of int4 (those of int8 pass gradients on),
+            or there is nothing to perceive with.
     """
     given = {"vision": vision, "video": video, "audio": audio, "points": points}
     parts = {SENSES[name]: _loaded(part) for name, part in given.items() if part is not None}
@@ -210,18 +220,18 @@ def compose(
         raise UsageError(f"a {type(speaker).__name__} is no language model that writes")
     if not parts:
         raise UsageError("nothing to perceive with", hint="give vision, video, audio or points")
-    found = {name: encoders.part(part) for name, part in parts.items()}
+    found = {name: _encoder(part, name) for name, part in parts.items()}
     sizes = {"fusion": fusion, "n": n, "depth": depth}
     source: Any = speaker
     model = Composed(
         {"model_type": "composed", "senses": {k: s for k, (s, _) in found.items()}, "language": source.source, **sizes}
     )
     for name, (_, encoder) in found.items():
-        model.encoders[name].load_state_dict(encoder.state_dict())
+        take(model.encoders[name], encoder.state_dict())
     _fill(model.language, speaker)
     model.tokenizer, model.generation = source.tokenizer, source.generation
-    prepared = {name: processors.own(getattr(part, "processors", {}), name) for name, part in parts.items()}
-    model.processors = {name: prepare for name, prepare in prepared.items() if prepare is not None}
+    prepares = {name: processors.of(getattr(part, "processors", {}), name) for name, part in parts.items()}
+    model.processors = {name: prepare for name, prepare in prepares.items() if prepare is not None}
     folders = {name: getattr(part, "folder", None) for name, part in {**parts, "language": speaker}.items()}
     model.sources = {name: folder for name, folder in folders.items() if folder is not None}
     model.freeze()
@@ -230,6 +240,20 @@ def compose(
 
 def _loaded(part: Any) -> Any:
     return zoo.load(part) if isinstance(part, str | os.PathLike) else part
+
+
+def _encoder(part: Any, modality: str) -> tuple[dict[str, Any], nn.Module]:
+    source, encoder = encoders.part(part)
+    takes: Takes | None = getattr(encoder, "takes", None)
+    if takes is not None and modality not in takes.senses:
+        raise UsageError(f"a {type(part).__name__} encodes {', '.join(takes.senses)}, not {modality}")
+    return source, encoder
+
+
+def _even(film: Chunk, n: int) -> Chunk:
+    """A film of n frames, evenly out of those there are: those of a short one several times."""
+    shown = len(film.data)
+    return film if shown == n else replace(film, data=film.data[(2 * torch.arange(n) + 1) * shown // (2 * n)])
 
 
 def _bridge(c: ComposedConfig, modality: str, seen: int, told: int) -> nn.Module:
@@ -259,8 +283,9 @@ def _looked(contexts: Sequence[Tensor | None], lengths: tuple[int, ...]) -> dict
 
 def _fill(language: nn.Module, speaker: nn.Module) -> None:
     """The speaker's weights, whose layers may stand behind looks."""
-    own = language.state_dict()
+    own, said = language.state_dict(), dict[str, Tensor]()
     for name, x in speaker.state_dict().items():
         inside = name.replace("backbone.layers.", "").split(".", 1)
         looked = f"backbone.layers.{inside[0]}.layer.{inside[-1]}"
-        own[name if name in own else looked].copy_(x)
+        said[name if name in own else looked] = x
+    take(language, own | said)

@@ -84,7 +84,7 @@ def written(messages: Sequence[Message], chat: Chat, mark: str | None = None) ->
     Args:
         mark: what stands for a thing in a template that knows of words alone.
     """
-    before, answer = split(messages)
+    before, answer = _split(messages)
     return chat([_content(m, mark) for m in _spoken(before)]) + answer
 
 
@@ -150,13 +150,6 @@ def begun(messages: Sequence[Message]) -> str:
     return " ".join(words(m) for m in messages if m.role == "assistant")
 
 
-def split(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:
-    """What comes before the answer, and how the answer begins."""
-    if not messages or messages[-1].role != "assistant":
-        return messages, ""
-    return messages[:-1], "".join(p for p in messages[-1].parts if isinstance(p, str))
-
-
 def heard(messages: Sequence[Message]) -> Tensor:
     """The last sound that is shown, to a model that writes down what it hears.
 
@@ -167,6 +160,13 @@ def heard(messages: Sequence[Message]) -> Tensor:
     if not sounds or asked(messages):
         raise UsageError("this model writes down what is said: let it hear a sound, and ask nothing")
     return sounds[-1].data
+
+
+def _split(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:
+    """What comes before the answer, and how the answer begins."""
+    if not messages or messages[-1].role != "assistant":
+        return messages, ""
+    return messages[:-1], "".join(p for p in messages[-1].parts if isinstance(p, str))
 
 
 def _spoken(messages: Sequence[Message]) -> Iterator[Message]:

@@ -1,4 +1,4 @@
-"""InstructBLIP (Dai et al. 2023): a BLIP-2 whose Q-Former reads what is asked, of pictures or of a film's frames."""
+"""InstructBLIP (Dai et al. 2023): a BLIP-2 whose Q-Former reads what is asked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from mmworld.config import config, pick
@@ -15,15 +14,13 @@ from mmworld.errors import UsageError
 from mmworld.fusion.qformer import Instructed
 from mmworld.models.message import Message
 from mmworld.models.zoo.blip2 import Blip2Config, Queried
-from mmworld.models.zoo.conversation import DESCRIBE, pictures, prepared, row, shown, split, words
+from mmworld.models.zoo.conversation import DESCRIBE, asked, row, words
 from mmworld.nn.state import KVState
 from mmworld.text.pretrained import Pretrained
 from mmworld.types import Takes
 
 TOKENIZER = "qformer_tokenizer"
 """The folder, within the checkpoint's, of the vocabulary that the Q-Former reads by."""
-FRAMES = 4
-"""Of a film, as the model is shown it in transformers."""
 
 
 @config
@@ -51,17 +48,16 @@ class InstructBLIP(Queried):
 
     Args:
         source: what config.json says, of `InstructBlipForConditionalGeneration`.
-        kind: of config.
 
     Raises:
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
+    kind: ClassVar[type[Blip2Config]] = InstructBlipConfig
     folder: Path
-    qformer: Instructed
 
-    def __init__(self, source: Mapping[str, Any], kind: type[Blip2Config] = InstructBlipConfig) -> None:
-        c = pick(kind, source, where="config.json")
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        c = pick(self.kind, source, where="config.json")
         super().__init__(c, Instructed(c.qformer_config, c.num_query_tokens))
         self.source = dict(source)
 
@@ -78,17 +74,17 @@ class InstructBLIP(Queried):
         state: KVState | None = None,
         answer: Tensor | None = None,
     ) -> Tensor:
-        """Ids [B, T], and the pictures [P, 3, H, W] or frames in the places of the id that stands for them, to the
-        scores of the ids that follow [B, T, V].
+        """Ids [B, T], and the what `see` takes [P, ...] in the places that stand for it, to the scores of the ids that
+        follow [B, T, V].
 
         Args:
-            asked: what is asked of each picture, in the Q-Former's ids [P, N].
+            asked: what is asked of each picture or film, in the Q-Former's ids [P, N].
             state: of the text that goes on; None is a fresh one.
             answer: with T5, the ids so far of what it answers to `ids`, whose scores are given.
 
         Raises:
-            ValueError: the pictures do not fill those places, config.json names no id for them, nothing is asked of
-                them, or T5 has no answer so far.
+            ValueError: no id stands for what is shown, it does not fill its places, nothing is asked of it, or T5 has
+                no answer so far.
         """
         if (pixels is None) != (asked is None):
             raise ValueError("pictures and what is asked of each go together: give both, or neither")
@@ -96,25 +92,15 @@ class InstructBLIP(Queried):
         return self.scores(self.placed(ids, seen), state, answer)
 
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
-        """Look at the pictures for what is asked, and read it; see `mmworld.models.message.Assistant.begin`.
-
-        What was asked and answered before is a part of what is asked (section 2.2: the history of a dialog).
-        """
-        pixels, (before, answer) = self.pictures(messages), split(messages)
-        question = " ".join(words(m) for m in before if words(m)) or DESCRIBE[self.takes.senses[0]]
-        text = f"{question} {answer.strip()}".rstrip()
-        return self.start(text, None if pixels is None else self.see(pixels, self._asked(question, len(pixels))))
-
-    def _asked(self, question: str, n: int) -> Tensor:
-        """The Q-Former's ids of what is asked of each of n pictures [n, T]."""
-        ids, most = self.asks.encode(question), self.qformer.config.max_position_embeddings
-        if len(ids) > most:
-            raise UsageError(f"what is asked comes to {len(ids)} ids, the Q-Former of this model reads {most}")
-        return row(self, ids).expand(n, -1)
-
-    def pictures(self, messages: Sequence[Message]) -> Tensor | None:
-        """What is shown, prepared [P, 3, h, w]; None if nothing is."""
-        return pictures(self, messages)
+        """Look at what is shown for all that is asked, and read what was said, in its order; see
+        `mmworld.models.message.Assistant.begin`."""
+        pixels, question = self.shown(messages), asked(messages)
+        unasked = [] if question else [DESCRIBE[self.takes.senses[0]]]
+        text = " ".join([*unasked, *(words(m) for m in messages if words(m))])
+        if pixels is None:
+            return self.start(text, None)
+        ids = row(self, self.asks.encode(question or unasked[0])).expand(len(pixels), -1)
+        return self.start(text, self.see(pixels, ids))
 
     @cached_property
     def asks(self) -> Pretrained:
@@ -125,8 +111,7 @@ class InstructBLIP(Queried):
 
 
 class InstructBLIPVideo(InstructBLIP):
-    """The same of a film: the Q-Former searches each of its frames for what is asked, and what it finds in them stands
-    one after the other.
+    """An InstructBLIP that is shown films: what it finds in each of four frames, one frame after the other.
 
     Args:
         source: what config.json says, of `InstructBlipVideoForConditionalGeneration`.
@@ -135,11 +120,16 @@ class InstructBLIPVideo(InstructBLIP):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
-    takes: ClassVar[Takes] = Takes(("video",), frames=FRAMES)
+    kind = InstructBlipVideoConfig
+    takes = Takes(("video",), frames=4)
 
-    def __init__(self, source: Mapping[str, Any]) -> None:
-        super().__init__(source, InstructBlipVideoConfig)
-
-    def pictures(self, messages: Sequence[Message]) -> Tensor | None:
-        films = [prepared(self, chunk)[0] for chunk in shown(messages, "video")]
-        return torch.cat(films) if films else None
+    def see(self, pixels: Tensor, asked: Tensor) -> Tensor:
+        """Normalised films [B, F, 3, H, W], and in the Q-Former's ids what is asked of each [B, T], to tokens of the
+        language model [B, F * n, D]."""
+        frames = pixels.shape[1]
+        return (
+            super()
+            .see(pixels.flatten(0, 1), asked.repeat_interleave(frames, 0))
+            .unflatten(0, (-1, frames))
+            .flatten(1, 2)
+        )

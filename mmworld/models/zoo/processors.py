@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from mmworld.registry import Registry
 from mmworld.weights.checkpoint import write_atomic
@@ -37,7 +41,18 @@ PROCESSORS = Registry(
 )
 """By the type that a file names, without its ending; each has `read(said, where)`. Another type may ask for something
 that these would not do."""
+_ENDS = {"image_processor": "Processor", "video_processor": "Processor", "feature_extractor": "FeatureExtractor"}
 _TYPE = re.compile(r"(\w+?)(?:Processor|FeatureExtractor)(?:Fast|Pil)?")
+
+
+@dataclass(frozen=True)
+class Each:
+    """What prepares a film [T, 3, H, W] frame by frame, as pictures."""
+
+    prepare: Any
+
+    def __call__(self, film: Tensor) -> Tensor:
+        return torch.stack([self.prepare(frame) for frame in film])
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -49,25 +64,36 @@ def read(folder: Path) -> dict[str, Any]:
         ConfigError: a value is missing or of the wrong type.
     """
     found: dict[str, Any] = {}
-    for modality, name, said, path in _said(folder):
-        if name in PROCESSORS and modality not in found:
-            found[modality] = PROCESSORS.get(name).read(said, str(path))
+    for modality, (name, said, path) in _known(folder).items():
+        prepare = PROCESSORS.get(name).read(said, str(path))
+        found[modality] = Each(prepare) if modality == "video" and name.endswith("Image") else prepare
     return found
 
 
-def own(found: Mapping[str, Any], modality: str) -> Any:
-    """What of these is of a modality, or None: where nothing is of films, they are prepared as pictures are."""
-    return found.get(modality, found.get("image") if modality == "video" else None)
+def of(found: Mapping[str, Any], modality: str) -> Any:
+    """What prepares things of a modality for a model that is shown nothing else; None if nothing does. A film's frames
+    are pictures where only of these is something said."""
+    pictures = modality == "video" and "video" not in found and "image" in found
+    return Each(found["image"]) if pictures else found.get(modality)
 
 
-def _said(folder: Path) -> Iterator[tuple[str, str, dict[str, Any], Path]]:
-    """Modalities and types, and what the files say of them, as wholes and in parts."""
+def _known(folder: Path) -> dict[str, tuple[str, dict[str, Any], Path]]:
+    """Of each modality the type of what prepares it, as far as it is built here, what is said of it, and where."""
+    found: dict[str, tuple[str, dict[str, Any], Path]] = {}
+    for path, said in _said(folder):
+        for modality, name in _named(said):
+            if name in PROCESSORS:
+                found.setdefault(modality, (name, said, path))
+    return found
+
+
+def _said(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """What the files say, as wholes and in parts."""
     for path in (folder / name for name in FILES):
         if path.is_file():
-            whole = read_json(path)
-            for part, said in (("", whole), *((p, whole[p]) for p in PARTS if isinstance(whole.get(p), dict))):
-                for modality, name in _named(said):
-                    yield "video" if part == "video_processor" else modality, name, said, path
+            data = read_json(path)
+            yield path, data
+            yield from ((path, data[part]) for part in PARTS if isinstance(data.get(part), dict))
 
 
 def _named(said: dict[str, Any]) -> list[tuple[str, str]]:
@@ -85,15 +111,19 @@ def _named(said: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def gather(folders: Mapping[str, Path], into: Path) -> None:
-    """Write what these folders say of a modality each into one processor_config.json.
+    """Write what these folders say of a modality each, as `of` finds it, into one processor_config.json.
 
     Raises:
         ResourceError: the disk is full or the folder may not be written.
     """
-    parts, whole = {modality: part for part, modality in PARTS.items()}, {}
-    for modality, folder in folders.items():
-        found = {of: said for of, _, said, _ in reversed(list(_said(folder)))}  # the first that is said holds
-        if (said := own(found, modality)) is not None:
-            whole[parts[modality]] = said
+    whole: dict[str, Any] = {}
+    for part, modality in PARTS.items():
+        if modality not in folders:
+            continue
+        known = _known(folders[modality])
+        if found := known.get(modality) or (known.get("image") if modality == "video" else None):
+            name, said, _ = found
+            sizes = {key: value for key, value in said.items() if key.removesuffix("_type") not in PARTS}
+            whole[part] = {**sizes, f"{part}_type": f"{name}{_ENDS[part]}"}
     if whole:
         write_atomic(into / "processor_config.json", json.dumps(whole, indent=1).encode())

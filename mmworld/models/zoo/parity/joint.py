@@ -202,86 +202,75 @@ CROSSED = {
 }
 
 
-def _fits_asked(ours: Any, theirs: Any) -> Pairs:
-    pictures, texts = noise(2, 3, 8, 8), [ids(n, n)[0].tolist() for n in (6, 4)]
-    for i, text in enumerate(texts):
-        given = {"pixel_values": pictures, "input_ids": torch.tensor([text] * 2)}
-        given["attention_mask"] = torch.ones_like(given["input_ids"])
-        itm = theirs(**given, use_image_text_matching_head=True).logits_per_image
-        yield ours(pictures, texts)[:, i], itm[:, 1] - itm[:, 0]
-        told = theirs(**given)
-        yield ours.directions(pictures), told.image_embeds
-        yield ours.embed_texts(texts)[i], told.text_embeds[0]
-        yield ours.compare(ours.directions(pictures), ours.embed_texts(texts))[:, i], told.logits_per_image[:, 0]
+def _instructed(ours: Any, theirs: Any) -> Pairs:
+    text, pictures, answer, told = asked(2, 3), noise(2, 3, 8, 8), ids(5), ids(6).expand(2, 6)
+    shown = {"pixel_values": pictures, "qformer_input_ids": told, "input_ids": text}
+    if theirs.config.text_config.model_type == "t5":
+        yield ours(text, pictures, told, answer=answer), theirs(**shown, decoder_input_ids=answer).logits
+    else:
+        yield ours(text, pictures, told), theirs(**shown).logits
 
 
-def instructed(frames: int) -> Callable[[Any, Any], Pairs]:
-    """Of two pictures, or of two films of so many frames; the same is asked of both."""
-
-    def compare(ours: Any, theirs: Any) -> Pairs:
-        text, answer, told, pixels = asked(2, 3 * frames), ids(5), ids(6), noise(2 * frames, 3, 8, 8)
-        films = theirs.config.model_type == "instructblipvideo"
-        shown = {"pixel_values": pixels.unflatten(0, (2, frames)) if films else pixels, "input_ids": text}
-        shown |= {"qformer_input_ids": told.expand(2, 6)}
-        asks = told.expand(len(pixels), 6)
-        if theirs.config.text_config.model_type == "t5":
-            yield ours(text, pixels, asks, answer=answer), theirs(**shown, decoder_input_ids=answer).logits
-        else:
-            yield ours(text, pixels, asks), theirs(**shown).logits
-
-    return compare
+def _instructed_films(ours: Any, theirs: Any) -> Pairs:
+    text, films, told = asked(2, 6), noise(2, 2, 3, 8, 8), ids(12).view(2, 6)
+    shown = {"pixel_values": films, "qformer_input_ids": told, "input_ids": text}
+    yield ours(text, films, told), theirs(**shown).logits
 
 
 _INSTRUCT: dict[str, Any] = {**_BLIP2, "qformer_config": {**_QFORMER, "max_position_embeddings": 12}}
 
 
-def _instruct(text: dict[str, Any], kind: str = "", frames: int = 1) -> Case:
+def _instruct(text: dict[str, Any]) -> Case:
     sizes = {**_INSTRUCT, "text_config": {**text, "vocab_size": 50}}
-    if kind:
-        sizes["video_token_index"] = sizes.pop("image_token_index")
-    name = f"InstructBlip{kind}"
-    return Case(f"{name}Config", f"{name}ForConditionalGeneration", sizes, instructed(frames))
+    return Case("InstructBlipConfig", "InstructBlipForConditionalGeneration", sizes, _instructed)
 
 
 INSTRUCTED = {
     "instructblip": _instruct({**TOLD, "model_type": "llama"}),
     "instructblip, opt": _instruct({**OPT, "model_type": "opt"}),
     "instructblip, t5": _instruct({**T5, "model_type": "t5"}),
-    "instructblipvideo": _instruct({**TOLD, "model_type": "llama"}, "Video", 2),
-    "instructblipvideo, t5": _instruct({**T5, "model_type": "t5"}, "Video", 2),
-}
-ASKED = {
-    "blip-2, opt": Case(
-        "Blip2Config",
-        "Blip2ForConditionalGeneration",
-        {**_BLIP2, "text_config": {**OPT, "model_type": "opt"}},
-        _asks,
-    ),
-    "blip-2, llama": Case(
-        "Blip2Config",
-        "Blip2ForConditionalGeneration",
-        {**_BLIP2, "text_config": {**TOLD, "model_type": "llama"}},
-        _asks,
-    ),
-    "blip-2, t5": Case(
-        "Blip2Config",
-        "Blip2ForConditionalGeneration",
-        {**_BLIP2, "text_config": {**T5, "model_type": "t5", "vocab_size": 50}},
-        _asks,
-    ),
-    "blip-2, matching": Case(
-        "Blip2Config",
-        "Blip2ForImageTextRetrieval",
+    "instructblipvideo": Case(
+        "InstructBlipVideoConfig",
+        "InstructBlipVideoForConditionalGeneration",
         {
-            "vision_config": SEEN,
-            "qformer_config": {**_QFORMER, "use_qformer_text_input": True, "max_position_embeddings": 64},
-            "num_query_tokens": 3,
-            "image_text_hidden_size": 20,
+            **_INSTRUCT,
+            "text_config": {**TOLD, "model_type": "llama"},
+            "image_token_index": None,
+            "video_token_index": 49,
         },
-        _fits_asked,
+        _instructed_films,
     ),
 }
 
+
+def _ask(text: dict[str, Any]) -> Case:
+    sizes = {**_BLIP2, "text_config": {**text, "vocab_size": 50}}
+    return Case("Blip2Config", "Blip2ForConditionalGeneration", sizes, _asks)
+
+
+ASKED = {
+    "blip-2, opt": _ask({**OPT, "model_type": "opt"}),
+    "blip-2, llama": _ask({**TOLD, "model_type": "llama"}),
+    "blip-2, t5": _ask({**T5, "model_type": "t5"}),
+}
+
+_BLIP2_ITM: dict[str, Any] = {**_BLIP2, "image_token_index": None, "image_text_hidden_size": 20}
+_BLIP2_ITM["qformer_config"] = {**_QFORMER, "max_position_embeddings": 12, "use_qformer_text_input": True}
+
+
+def _judges(ours: Any, theirs: Any) -> Pairs:
+    pictures, texts = noise(2, 3, 8, 8), (ids(6)[0].tolist(), ids(6, 1)[0].tolist())
+    given = {"input_ids": torch.tensor(texts), "attention_mask": torch.ones(2, 6), "pixel_values": pictures}
+    itm = theirs(**given, use_image_text_matching_head=True).logits_per_image
+    yield ours(pictures, texts).diagonal(), itm[:, 1] - itm[:, 0]
+    told = theirs(**given)
+    seen, read = ours.embed(pictures), ours.embed_texts(texts)
+    yield seen, told.image_embeds
+    yield read, told.text_embeds
+    yield ours.compare(seen, read), told.logits_per_image
+
+
+JUDGED = {"blip-2, matching": Case("Blip2Config", "Blip2ForImageTextRetrieval", _BLIP2_ITM, _judges)}
 LOCATED = {
     "kosmos-2": Case("Kosmos2Config", "Kosmos2ForConditionalGeneration", _KOSMOS2, _locates),
     "kosmos-2, unscaled": Case(
@@ -292,4 +281,4 @@ LOCATED = {
     ),
 }
 
-CASES = LATE | LATE_FILMS | EARLY | PROJECTED | CROSSED | ASKED | INSTRUCTED | LOCATED
+CASES = LATE | LATE_FILMS | EARLY | PROJECTED | CROSSED | ASKED | INSTRUCTED | JUDGED | LOCATED

@@ -15,6 +15,8 @@ from mmworld.models.zoo.parity.equations import (
     pointnet2,
     show_and_tell,
     silero_vad,
+    videoclip,
+    vilbert,
 )
 
 EQUATIONS: dict[str, Callable[[], Pairs]] = {
@@ -25,5 +27,7 @@ EQUATIONS: dict[str, Callable[[], Pairs]] = {
     "PointNet++": pointnet2.compare,
     "Show and Tell": show_and_tell.compare,
     "Silero VAD": silero_vad.compare,
+    "VideoCLIP": videoclip.compare,
+    "ViLBERT": vilbert.compare,
 }
 """By the name of the system: what ours gives and what the equations give, of a tiny model with random weights."""

@@ -1,0 +1,193 @@
+"""mmworld watch: what is to be told of a stream, for as long as it lasts; stopped at any time, it can go on later."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmworld.cli.caption import add_speech
+from mmworld.cli.console import say, shown
+from mmworld.cli.flags import SWITCH, positive
+from mmworld.cli.inputs import add_gate, opened, settle_gate, span
+from mmworld.cli.journal import SUFFIXES, Journal, record
+from mmworld.cli.view import view
+from mmworld.errors import UsageError
+
+MODALITIES = ("video", "audio", "points", "sensor", "image")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `mmworld watch`."""
+    parser.add_argument("source", metavar="SOURCE", help="file, folder, - for stdin, /dev/video0, rtsp://…")
+    joined = "another source on the same clock: sensor=log.csv; repeatable"
+    parser.add_argument("--with", dest="others", action="append", default=[], metavar="SENSE=SOURCE", help=joined)
+    add_speech(parser)
+    group = parser.add_argument_group("how it watches")
+    group.add_argument("--real-time", **SWITCH, help="play files no faster than they were recorded")
+    group.add_argument(
+        "--pressure",
+        choices=("drop", "block"),
+        default="drop",
+        help="where the model is slower than a live source: leave out the oldest frames, or have it wait (drop)",
+    )
+    group.add_argument("--patience", type=positive, default=2.0, metavar="S", help="wait for a stream that lags (2)")
+    group.add_argument("--keep", type=positive, metavar="S", help="remember the last S seconds across captions")
+    group.add_argument("--fps", type=positive, metavar="N", help="frames a second that the model sees")
+    group.add_argument("--ask", metavar="FILE", help="questions, one a line, asked as they come; - for stdin")
+    written = parser.add_argument_group("what is written")
+    written.add_argument("-o", "--output", action="append", default=[], metavar="FILE", help=f"{', '.join(SUFFIXES)}")
+    written.add_argument(
+        "--state", metavar="FILE", help="saved at times and when stopped; if it is there, go on from it"
+    )
+    written.add_argument(
+        "--memory", metavar="FILE", help="keeps what was told, to be found when asked; see mmworld find"
+    )
+    written.add_argument("--save-every", type=positive, default=60.0, metavar="S", help="seconds between saves (60)")
+    written.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="on stderr")
+    written.add_argument("--json", **SWITCH, help="an object for each event on standard output")
+    add_gate(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Watch until the sources end; 0, or 3 if one of them failed."""
+    settle_gate(args)
+    outputs = [Path(o) for o in args.output]
+    if bad := [o for o in outputs if o.suffix.removeprefix(".") not in SUFFIXES]:
+        raise UsageError(f"-o {shown(str(bad[0]))}: not one of .{', .'.join(SUFFIXES)}")
+    resume = Path(args.state) if args.state and Path(args.state).exists() else None
+    faults = 0
+    with ExitStack() as scope:
+        live, origin = _live(args, resume)
+        scope.enter_context(live)
+        journals = [_journal(path, origin, live, resume, _waits(args)) for path in outputs]
+        for journal in journals:
+            scope.callback(journal.close)
+        scope.enter_context(view(live, args.progress))
+        scope.enter_context(_kept(live, args, journals))
+        if args.ask:
+            threading.Thread(target=_ask, args=(live, args.ask), daemon=True, name="ask").start()
+        count = live.before
+        for event in live:
+            for journal in journals:
+                journal.add(event)
+            _print(event, count.events, origin, args.json)
+            count = count.with_(event)
+            faults += hasattr(event, "error")
+    return 3 if faults else 0
+
+
+def _live(args: argparse.Namespace, resume: Path | None) -> tuple[Any, Any]:
+    import torch
+
+    from mmworld.cli.formats import Origin
+    from mmworld.cli.model import chosen
+    from mmworld.cli.work import policy
+    from mmworld.models.session import Keep
+    from mmworld.models.zoo import find
+    from mmworld.verbs.watch import watch
+    from mmworld.weights.shards import revision
+
+    torch.manual_seed(args.seed)
+    source, others = _source(args.source, args), _others(args)
+    origin = Origin(args.source, args.model, revision(find(args.model)), args.seed)
+    how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
+    how |= {"keep": Keep(args.keep) if args.keep else None}
+    how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, "resume": resume, **span(args)}
+    return watch(source, model=chosen(args), **others, **how), origin
+
+
+def _others(args: argparse.Namespace) -> dict[str, Any]:
+    """The sources beside the first, by their senses."""
+    others: dict[str, Any] = {}
+    for text in args.others:
+        name, equals, source = text.partition("=")
+        if not equals or name not in MODALITIES:
+            raise UsageError(f"--with {shown(text)}: give SENSE=SOURCE, of {', '.join(MODALITIES)}")
+        if name in others:
+            raise UsageError(f"--with {name}= twice", hint="one session has one source of each sense")
+        others[name] = _source(source, args)
+    return others
+
+
+def _source(name: str, args: argparse.Namespace) -> Any:
+    from mmworld.media.devices import is_device
+
+    return name if is_device(name) or Path(name).is_dir() else opened(name, args)
+
+
+def _waits(args: argparse.Namespace) -> bool:
+    """Whether the sources are still where they were when a process that was stopped goes on."""
+    from mmworld.media.devices import is_device
+
+    names = [args.source, *(text.partition("=")[2] for text in args.others)]
+    return not any(name == "-" or is_device(name) for name in names)
+
+
+def _journal(path: Path, origin: Any, live: Any, resume: Path | None, waits: bool) -> Journal:
+    if resume is None:
+        return Journal(path, origin)
+    said = live.before.events if path.suffix == ".jsonl" else live.before.captions
+    return Journal(path, origin, said if waits else math.inf)
+
+
+@contextmanager
+def _kept(live: Any, args: argparse.Namespace, journals: Sequence[Journal]) -> Iterator[None]:
+    """Save the state at times, at the end, and when the process is told to stop."""
+    if not args.state:
+        yield
+        return
+    done = threading.Event()
+
+    def save() -> None:
+        while not done.wait(args.save_every):
+            live.save(args.state).result()
+
+    thread = threading.Thread(target=save, daemon=True, name="save")
+    thread.start()
+    try:
+        yield
+        live.save(args.state).result()
+    except KeyboardInterrupt:
+        live.save(args.state).result(timeout=0.5)
+        raise
+    finally:
+        done.set()
+
+
+def _ask(live: Any, path: str) -> None:
+    with open(0 if path == "-" else path, encoding="utf-8", errors="replace", closefd=path != "-") as lines:
+        for line in lines:
+            if line.strip():
+                live.ask(line.strip())
+
+
+def _print(event: Any, i: int, origin: Any, as_json: bool) -> None:
+    import json
+
+    from mmworld.cli.formats import live as caption_line
+
+    if as_json:
+        text = json.dumps(record(event, i, origin))
+    elif hasattr(event, "error"):
+        say(str(event.error))
+        return
+    else:
+        text = _line(event, origin, caption_line)
+    print(text, flush=True)
+
+
+def _line(event: Any, origin: Any, caption_line: Any) -> str:
+    from mmworld.cli.formats import clock
+    from mmworld.types import Caption, Gap
+
+    if isinstance(event, Caption):
+        return str(caption_line(0, event, origin)).rstrip("\n")
+    if isinstance(event, Gap):
+        return f"[{clock(event.start)} --> {clock(event.end)}]  (no {event.modality}: {event.reason})"
+    recalled = "".join(f"\n    {clock(m.start)}  {m.text}" for m in event.moments)
+    return f"[{clock(event.time)}] {event.question} {event.text}{recalled}"

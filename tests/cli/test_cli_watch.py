@@ -1,0 +1,193 @@
+"""mmworld watch: as it runs, killed and gone on with, asked; what is in its files is whole and never said twice."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+from test_cli_process import ENVIRONMENT
+
+import mmworld
+from mmworld.cli import command
+from mmworld.cli.formats import Origin
+from mmworld.cli.journal import Journal
+from mmworld.cli.view import state, table
+from mmworld.errors import UsageError
+from mmworld.stream.intake import Lane
+from mmworld.types import Caption, Gap
+
+SAMPLES = Path(mmworld.__file__).parent / "samples"
+SCENE, MOTION = str(SAMPLES / "scene.mp4"), str(SAMPLES / "motion.csv")
+ORIGIN = Origin("a.mp4", "nano", "0", 0)
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def start(*args: object, **options: object) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-c", "from mmworld.cli import main; main()", *map(str, args)]
+    return subprocess.Popen(argv, env=ENVIRONMENT, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_it_says_what_caption_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["caption", SCENE, "--every", "1"]) == 0
+    said = capsys.readouterr().out
+    outputs = [x for suffix in ("jsonl", "srt", "vtt", "txt") for x in ("-o", str(tmp_path / f"a.{suffix}"))]
+    assert command(["watch", SCENE, "--every", "1", *outputs]) == 0
+    assert capsys.readouterr().out == said
+    assert command(["caption", SCENE, "--every", "1", "-f", "all", "-o", str(tmp_path / "b.{ext}")]) == 0
+    for suffix in ("srt", "vtt", "txt"):
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    texts = [e["text"] for e in lines(tmp_path / "b.jsonl")]
+    assert [e["text"] for e in lines(tmp_path / "a.jsonl")] == texts
+
+
+def test_several_sources_on_one_clock(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["watch", SCENE, "--with", f"sensor={MOTION}", "--every", "3", "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [e["end"] for e in events][:2] == [3.0, 6.0]
+    together = mmworld.watch(SCENE, sensor=MOTION, policy=mmworld.Every(3.0))
+    with together as live:
+        assert [e.text for e in live] == [e["text"] for e in events]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--with", "smell=a.csv"], "--with smell=a.csv: give SENSE=SOURCE, of video, audio, points, sensor, image"),
+        (["--with", f"audio={SCENE}"], "audio comes from two sources (one session has one source of each sense)"),
+        (["-o", "a.pdf"], "-o a.pdf: not one of .jsonl, .srt, .vtt, .txt, .tsv"),
+    ],
+)
+def test_bad_flags(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["watch", SCENE, *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_output_that_is_there_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.srt").write_text("mine")
+    assert command(["watch", SCENE, "-o", str(tmp_path / "a.srt")]) == 2
+    assert "exists (another -o, or --state with the state it belongs to)" in capsys.readouterr().err
+    assert (tmp_path / "a.srt").read_text() == "mine"
+
+
+def test_killed_again_and_again_it_says_what_one_never_killed_says(tmp_path: Path) -> None:
+    """kill -9 of a running process; the last run is let end."""
+    whole, cut, state = tmp_path / "whole", tmp_path / "cut", tmp_path / "state"
+    same = ["watch", SCENE, "--every", "0.5"]
+    outputs = [[x for s in ("jsonl", "srt") for x in ("-o", f"{stem}.{s}")] for stem in (whole, cut)]
+    assert command([*same, *outputs[0]]) == 0
+    for _ in range(2):
+        process = start(
+            *same, *outputs[1], "--state", state, "--save-every", "0.2", "--real-time", stdout=subprocess.DEVNULL
+        )
+        before, deadline = state.stat().st_mtime_ns if state.exists() else 0, time.monotonic() + 60
+        while time.monotonic() < deadline and not (state.exists() and state.stat().st_mtime_ns > before):
+            time.sleep(0.05)
+        time.sleep(random.Random(before).uniform(0.3, 1.5))
+        process.kill()
+        process.wait()
+    assert command([*same, *outputs[1], "--state", str(state)]) == 0
+    for suffix in ("jsonl", "srt"):
+        assert cut.with_suffix(f".{suffix}").read_text() == whole.with_suffix(f".{suffix}").read_text()
+
+
+def test_told_to_stop_it_saves_and_leaves_at_once(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    process = start("watch", SCENE, "--every", "0.5", "--real-time", "--state", state, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    at = time.monotonic()
+    assert process.wait(10) == 130
+    assert time.monotonic() - at < 2
+    assert state.exists()
+
+
+def test_questions_are_answered_as_they_come(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "q").write_text("a red\n\nthere is\n")
+    log = tmp_path / "log.jsonl"
+    assert command(["watch", SCENE, "--real-time", "--end", "2", "--ask", str(tmp_path / "q"), "-o", str(log)]) == 0
+    out = capsys.readouterr().out
+    assert [e["question"] for e in lines(log) if e["event"] == "answer"] == ["a red", "there is"]
+    assert "] a red " in out
+
+
+def caption(i: int) -> Caption:
+    return Caption(f"number {i}", float(i), i + 1.0, -0.5, "a.mp4")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "srt", "vtt", "txt", "tsv"])
+def test_a_journal_cut_anywhere_is_gone_on_with(suffix: str, tmp_path: Path) -> None:
+    """Written to its end, cut at any byte, and gone on with from any earlier state, it is what it would have been."""
+    events = [caption(0), Gap(1.0, 2.0, "video", "outage", "cam"), caption(1), caption(2), caption(3)]
+    kept = events if suffix == "jsonl" else [e for e in events if isinstance(e, Caption)]
+    path = tmp_path / f"a.{suffix}"
+
+    def write(before: float | None, some: list[object]) -> None:
+        journal = Journal(path, ORIGIN, before)
+        for event in some:
+            journal.add(event)
+        journal.sync()
+        journal.close()
+
+    write(None, events)
+    whole = path.read_bytes()
+    rng = random.Random(suffix)
+    for _ in range(60):
+        at = rng.randrange(len(whole) + 1)
+        path.write_bytes(whole[:at])
+        before = rng.randint(0, _pieces(whole, at, suffix))
+        write(before, kept[before:])
+        assert path.read_bytes() == whole, (at, before)
+
+
+def _pieces(whole: bytes, at: int, suffix: str) -> int:
+    """How many pieces were whole before the cut."""
+    if suffix in ("srt", "vtt"):
+        return whole[: whole[:at].rfind(b"\n\n") + 2].count(b"-->") if b"\n\n" in whole[:at] else 0
+    return max(whole[:at].count(b"\n") - (suffix == "tsv"), 0)
+
+
+def test_what_came_live_is_gone_on_with_behind_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.srt"
+    Journal(path, ORIGIN).add(caption(0))
+    Journal(path, ORIGIN, float("inf")).add(caption(7))
+    assert path.read_text().split("\n\n")[1].startswith("2\n00:00:07,000")
+    with pytest.raises(UsageError, match="exists"):
+        Journal(path, ORIGIN)
+
+
+def test_how_it_stands_is_told_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    argv = ["watch", SCENE, "--with", f"sensor={MOTION}", "--real-time", "--end", "2", "--progress", "json"]
+    assert command(argv) == 0
+    told = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    assert told
+    assert [s["source"][-9:] for s in told[-1]["sources"]] == ["scene.mp4", "otion.csv"]
+    times = [t["sources"][0]["time"] for t in told]
+    assert times == sorted(times)
+    assert 0 < told[-1]["state_bytes"] < told[-1]["resident_bytes"]
+
+
+def test_what_a_terminal_shows() -> None:
+    lane = Lane("hall", True, {"video": 65.5}, counts=Counter(slow=3))
+    live = SimpleNamespace(lanes=[lane], nbytes=3 << 20, unsaid=2, delay=lambda part: part)
+    now = time.monotonic()
+    console, speeds = Console(record=True, width=100, file=io.StringIO()), {}
+    console.print(table(state(live, now), speeds, now))
+    lane.clocks["video"] = 75.5
+    console.print(table(state(live, now + 10), speeds, now + 10))
+    shown = " ".join(console.export_text().split())
+    assert "hall 01:05.500 0 3 slow read late 0.50 s, one in twenty 0.95 s, 2 untold; 3 of" in shown
+    assert "hall 01:15.500 1.0x 0 3 slow stalled" in shown
