@@ -28,6 +28,13 @@ class UsageError(MMWorldError):
     exit_code = 2
 
 
+class LengthError(UsageError, ValueError):
+    """A text is longer than the model has learned places for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="a shorter text fits")
+
+
 class MediaError(MMWorldError):
     """A file, stream, cloud or signal cannot be used.
 

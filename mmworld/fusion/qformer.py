@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmworld.attention import FULL, Mask
 from mmworld.config import config, pick
+from mmworld.errors import LengthError
 from mmworld.nn.attention import CrossAttention, Pass
 from mmworld.nn.layer import FeedForward, Layer, TransformerConfig, make_norm
 from mmworld.nn.position import positions
@@ -104,7 +105,7 @@ class Instructed(nn.Module):
         each [B, n, D].
 
         Raises:
-            ValueError: more ids than the places that were learned.
+            LengthError: more ids than the places that were learned.
         """
         asked, told = self.questions.expand(len(seen), -1, -1), self._told(ids, FULL)
         return self.backbone(self.norm(torch.cat((asked, told), dim=1)), FULL, context=seen)[:, : len(self.questions)]
@@ -113,13 +114,13 @@ class Instructed(nn.Module):
         """Ids [B, T] of words by themselves, or of texts packed in a row as the mask says, to [B, T, D].
 
         Raises:
-            ValueError: more ids than the places that were learned.
+            LengthError: more ids than the places that were learned.
         """
         return self.backbone(self.norm(self._told(ids, mask)), mask)
 
     def _told(self, ids: Tensor, mask: Mask) -> Tensor:
         if (most := max(mask.lengths or (ids.shape[1],))) > len(self.places.weight):
-            raise ValueError(f"{most} ids are given, the model has learned {len(self.places.weight)} places")
+            raise LengthError(f"{most} ids are given, the model has learned {len(self.places.weight)} places")
         return self.words(ids) + self.places(positions(mask, ids.shape[1], ids.device))
 
     @property

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmworld.attention import Mask
-from mmworld.errors import ConfigError
+from mmworld.errors import ConfigError, LengthError
 
 
 def positions(mask: Mask, n: int, device: torch.device | None = None) -> Tensor:
@@ -155,9 +155,9 @@ class Learned(nn.Module):
         self.table = nn.Embedding(limit, dim)
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Vectors [N, D] of positions [N]; ValueError if one is not below the limit."""
+        """Vectors [N, D] of positions [N]; LengthError if one is not below the limit."""
         if positions.numel() and int(positions.max()) >= self.table.num_embeddings:
-            raise ValueError(f"position {int(positions.max())}, the model has learned {self.table.num_embeddings}")
+            raise LengthError(f"position {int(positions.max())}, the model has learned {self.table.num_embeddings}")
         return self.table(positions)
 
 

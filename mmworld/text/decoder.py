@@ -54,7 +54,7 @@ class Decoder(nn.Module):
             lengths: of the texts packed in the row.
 
         Raises:
-            ValueError: the text is longer than the positions that were learned.
+            LengthError: the text is longer than the positions that were learned.
         """
         return self.logits(self.hidden(self.embed(ids), state, lengths))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,13 @@ def test_a_question_is_answered(at: Path, capsys: pytest.CaptureFixture[str], mo
     assert (first["question"], first["answer"], second["question"]) == ("what is this?", told, "and now?")
     assert command(["ask", "what?", picture, *flags, "--temperature", "0.7", "--top-p", "2"]) == 2
     assert "top_p must be in (0, 1]" in capsys.readouterr().err
+
+
+def test_a_text_that_the_model_has_no_places_for_is_refused(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [str(at / "0.png"), "--model", str(at / "blip"), "--prompt", "dog " * 600]
+    assert command(["caption", *given]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"mmworld: position \d+, the model has learned 512 \(a shorter text fits\)\n", said)
 
 
 def test_texts_are_matched_and_labels_given(at: Path, capsys: pytest.CaptureFixture[str]) -> None:

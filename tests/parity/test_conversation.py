@@ -169,6 +169,8 @@ def test_instructblip_looks_for_what_is_asked(kind: str, tmp_path: Path) -> None
     shown |= {"attention_mask": torch.ones_like(ids)}
     want = told(theirs, shown, 1 if kind == ", t5" else ids.shape[1])
     assert says(ours, Message("user", (*seen(picture()), text))) == want
+    with pytest.raises(UsageError, match="the model has learned 64"):
+        ours.begin([Message("user", (*seen(picture()), text * 20))])
     ids = torch.tensor([[2] * 3 + fast("what is this? a dog and that? two").input_ids])
     shown |= {"qformer_input_ids": torch.tensor([asks("what is this? and that?").input_ids]), "input_ids": ids}
     shown |= {"attention_mask": torch.ones_like(ids)}

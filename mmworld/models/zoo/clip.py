@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmworld.config import config, pick
+from mmworld.errors import LengthError
 from mmworld.fusion.late import Late
 from mmworld.text.clip import ClipTextConfig, SiglipTextConfig, TextTower
 from mmworld.text.packing import lasts, pack
@@ -109,11 +110,11 @@ class SigLIP(Late):
         """The ids of each text to directions [B, E] of length 1.
 
         Raises:
-            ValueError: a text is longer than the places that were learned.
+            LengthError: a text is longer than the places that were learned.
         """
         n = self.told.max_position_embeddings
         if longest := max((len(t) for t in texts if len(t) > n), default=0):
-            raise ValueError(f"a text of {longest} ids, the model has learned {n} places")
+            raise LengthError(f"a text of {longest} ids, the model has learned {n} places")
         rows = torch.tensor([[*t, *[self.told.pad_token_id] * (n - len(t))] for t in texts], device=self.scale.device)
         return F.normalize(self.head(self.text(rows)[:, -1]), dim=-1)
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mmworld.config import config
+from mmworld.errors import LengthError
 from mmworld.modalities.audio.waves import PlaceConv, WaveConvs
 from mmworld.nn.attention import CrossAttention
 from mmworld.nn.layer import Layer, TransformerConfig
@@ -125,9 +126,9 @@ class Letters(nn.Module):
         self.places = nn.Parameter(torch.ones(()))
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Ids [B, T] to [B, T, D]; ValueError if the text is longer than what was trained on."""
+        """Ids [B, T] to [B, T, D]; LengthError if the text is longer than what was trained on."""
         if ids.shape[1] > self.limit:
-            raise ValueError(f"a text of {ids.shape[1]} ids, the model has learned {self.limit} places")
+            raise LengthError(f"a text of {ids.shape[1]} ids, the model has learned {self.limit} places")
         x = self.words(ids)
         return x + self.places * turns(torch.arange(ids.shape[1], device=ids.device), x)
 
