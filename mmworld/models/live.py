@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-from mmworld.errors import CheckpointError, MMWorldError, UsageError
+from mmworld.errors import CheckpointError, MMWorldError, SourceError, UsageError
 from mmworld.models import snapshot
 from mmworld.models.captioner import BATCH, Captioner, Failure
 from mmworld.models.modality import split
@@ -269,10 +269,13 @@ class Live:
         elif isinstance(item, End):
             for name in lane.clocks:
                 self._told(self._segments.close(name), time.monotonic())
-            if isinstance(item.error, MMWorldError):
-                self._jobs.put(Failure(lane.name, item.error))
-            elif item.error is not None:
-                raise item.error
+            error = item.error
+            if isinstance(error, OSError):
+                error = SourceError("device", f"{lane.name}: {error.strerror or error}")
+            if isinstance(error, MMWorldError):
+                self._jobs.put(Failure(lane.name, error))
+            elif error is not None:
+                raise error
         else:
             if isinstance(item, Gap):
                 self._jobs.put(item)

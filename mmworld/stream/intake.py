@@ -224,12 +224,18 @@ class Intake:
         """The head of a lane, or what of it is not too late."""
         clock = lane.clocks.get(lane.items[0].modality, -math.inf)
         item = lane.take()
-        if item.start >= clock - SAME or not isinstance(item, Chunk):
-            return item
-        kept = self._trim(item, clock)
-        if kept is None:
+        kept = self._after(item, clock)
+        if kept is None and isinstance(item, Chunk):
             lane.counts["late"] += len(item.data)
         return kept
+
+    def _after(self, item: Item, time: float) -> Item | None:
+        """What of an item comes after a time."""
+        if item.start >= time - SAME:
+            return item
+        if isinstance(item, Chunk):
+            return self._trim(item, time)
+        return replace(item, start=time) if item.end > time else None
 
     def _read(self, lane: Lane, feed: Feed, since: dict[str, float]) -> None:
         items = self._left(iter(feed.items), since)
@@ -253,9 +259,7 @@ class Intake:
         """What comes after the times where the streams were left."""
         for item in items:
             time = since.get(item.modality, -math.inf)
-            if item.start >= time - SAME:
-                yield item
-            elif isinstance(item, Chunk) and time < math.inf and (rest := self._trim(item, time)) is not None:
+            if time < math.inf and (rest := self._after(item, time)) is not None:
                 yield rest
 
     def _put(self, lane: Lane, item: Item) -> bool:
