@@ -24,6 +24,7 @@ from mmworld.models import snapshot
 from mmworld.models.layout import tick
 from mmworld.models.world import World
 from mmworld.nn.state import KVState
+from mmworld.stream.economy import Economy
 from mmworld.types import Chunk, Gap, Tokens
 
 SINGLE = 0.1
@@ -92,6 +93,8 @@ class Stream:
         heard: end of its last chunk that was not empty.
         done: no block that ends by then is still to come.
         empty: no rows, of the shape of its last chunk's; None where the encoder holds nothing back.
+        seen: the last token that was kept in each place of a block, where there is an `Economy`.
+        given, kept: tokens that the encoder made, and those of them that went on.
         open: whether chunks may still come.
     """
 
@@ -102,6 +105,9 @@ class Stream:
     done: float = -math.inf
     open: bool = True
     empty: Tensor | None = None
+    seen: Tensor | None = None
+    given: int = 0
+    kept: int = 0
 
     def fork(self) -> Stream:
         state = self.state.fork() if hasattr(self.state, "fork") else copy.deepcopy(self.state)
@@ -119,6 +125,7 @@ class Session:
         modalities: names of the streams that will come.
         window: blocks kept, and `sinks` first ones that always stay; None keeps all.
         keep: what is kept of each modality, in the place of both.
+        economy: of a modality, which tokens are worth their place; none: all.
 
     Raises:
         ConfigError: the model has no adapter of that name.
@@ -132,10 +139,11 @@ class Session:
         window: int | None = None,
         sinks: int = 0,
         keep: Keep | None = None,
+        economy: Mapping[str, Economy] | None = None,
     ) -> None:
         if unknown := [n for n in modalities if n not in world.adapters]:
             raise ConfigError(f"this model has no adapter for {', '.join(unknown)}", hint=f"has {list(world.adapters)}")
-        self.world = world
+        self.world, self.economy = world, dict(economy or {})
         self.origin: float | None = None
         limits = keep.limits(world, modalities) if keep else ()
         self.context = KVState(window, keep.sinks if keep else sinks, limits=limits)
@@ -196,7 +204,7 @@ class Session:
         stream.heard = stream.clock if len(chunk.data) else stream.heard
         stream.empty = chunk.data[:0].clone() if stream.open else None  # not a view of the whole chunk
         for block in split(chunk.modality, tokens):
-            self._push(block)
+            self._push(self._thinned(block))
             stream.done = block.end
         stream.done = max(stream.done, stream.clock - adapter.hop)  # a hop without tokens must not hold up the others
         if len(self._waiting) > MAX_WAITING and self._waiting[0][0] > tick(self.done):
@@ -299,15 +307,26 @@ class Session:
         return values
 
     @classmethod
-    def restored(cls, world: World, values: Mapping[str, Any]) -> Session:
+    def restored(cls, world: World, values: Mapping[str, Any], economy: Mapping[str, Economy] | None = None) -> Session:
         """The session whose `leaves` these are."""
-        session = cls(world, modalities=values["modalities"])
+        session = cls(world, modalities=values["modalities"], economy=economy)
         session.origin = values["origin"]
         session.context = snapshot.restore(session.context, values, "context")
         session.streams = {n: snapshot.restore(s, values, f"streams.{n}") for n, s in session.streams.items()}
         for i in range(values["waiting"]):
             session._push(snapshot.restore(NO_BLOCK, values, f"waiting.{i}"))
         return session
+
+    def _thinned(self, block: Block) -> Block:
+        """The block without the tokens that are not worth their place."""
+        stream, x = self.streams[block.modality], block.tokens.x
+        if (economy := self.economy.get(block.modality)) is not None:
+            x, stream.seen = economy.thin(x, stream.seen)
+        stream.given, stream.kept = stream.given + len(block.tokens), stream.kept + len(x)
+        if len(x) == len(block.tokens):
+            return replace(block, tokens=replace(block.tokens, x=x))
+        start, end = block.tokens.start[: len(x)], block.tokens.end[: len(x)]
+        return Block(block.modality, Tokens(x, start, end, (len(x),)))
 
     def _flush(self, name: str) -> None:
         """Have out what the encoder of the stream `name` holds back."""
@@ -316,7 +335,7 @@ class Session:
             return
         rest = Chunk(stream.empty, stream.clock, stream.clock, name, last=True)
         for block in split(name, _adapter(self.world, name).encode(rest, stream.state)):
-            self._push(block)
+            self._push(self._thinned(block))
         stream.empty = None
 
     def _push(self, block: Block) -> None:
