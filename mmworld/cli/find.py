@@ -9,6 +9,7 @@ from pathlib import Path
 from mmworld.cli.console import report, shown
 from mmworld.cli.flags import SWITCH, count, seconds
 from mmworld.cli.formats import clock
+from mmworld.cli.inputs import check_span
 from mmworld.cli.model import device
 from mmworld.errors import UsageError
 
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the moments that fit, the best first."""
     from mmworld.verbs.watch import recall
 
+    check_span(args)
     if not Path(args.memory).is_file():
         raise UsageError(f"{shown(args.memory)}: no such file", hint="mmworld watch --memory writes one")
     span = (args.start or 0.0, math.inf if args.end is None else args.end)

@@ -104,11 +104,16 @@ def add_gate(parser: argparse.ArgumentParser) -> Any:
 
 def settle_gate(args: argparse.Namespace) -> None:
     """Keep what --offline says, before anything is opened; UsageError if --end is not after --start."""
-    if args.end is not None and args.end <= (args.start or 0.0):
-        raise UsageError(f"--end {args.end:g} is not after --start {args.start or 0:g}")
+    check_span(args)
     if args.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         args.allow_url = False
+
+
+def check_span(args: argparse.Namespace) -> None:
+    """UsageError if --end is not after --start."""
+    if args.end is not None and args.end <= (args.start or 0.0):
+        raise UsageError(f"--end {args.end:g} is not after --start {args.start or 0:g}")
 
 
 def span(args: argparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mmworld.nn.state import KVState
 
 @dataclass(frozen=True)
 class Choice:
-    """One of these texts is said, the likeliest.
+    """Texts of which one is said: how likely each of them is.
 
     All are read side by side after what the model has seen, whole and with what ends a text: so a text is not favoured
     because it is the beginning of another.
@@ -44,11 +44,6 @@ class Choice:
             raise UsageError("choices must be different texts to the model's vocabulary, none of them empty")
         found = _scores(model, state, logits, ids, sorted(model.tokenizer.ends))
         return dict(zip(self.texts, found, strict=True))
-
-    def __call__(self, model: Any, state: KVState, logits: Tensor) -> str:
-        """The likeliest text; of equals the first. Arguments and errors as of `scores`."""
-        scores = self.scores(model, state, logits)
-        return max(self.texts, key=scores.__getitem__)
 
 
 def _scores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmworld.cli import VERBS, command
-from mmworld.cli.flags import seconds
+from mmworld.cli.flags import Parser, seconds
 from mmworld.cli.formats import clock
 
 Capture = pytest.CaptureFixture[str]
@@ -108,8 +109,19 @@ SPANS = (
     ["classify", "x"],
     ["embed", "x"],
     ["ground", "x"],
+    ["watch", "x"],
+    ["find", "x", "--memory", "y"],
 )
 """The verbs that look at a stretch of what they are given."""
+
+
+def test_every_verb_that_takes_a_span_is_among_them() -> None:
+    spanned = set()
+    for verb in VERBS:
+        parser = Parser()
+        importlib.import_module(f"mmworld.cli.{verb}").add_arguments(parser)
+        spanned |= {verb} if "--end TIME" in parser.format_help() else set()
+    assert spanned == {verb for verb, *_ in SPANS}
 
 
 @pytest.mark.parametrize(

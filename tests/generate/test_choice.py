@@ -36,7 +36,7 @@ def model() -> Any:
 
 @given(texts=TEXTS, ends=st.sampled_from([(), (2,), (2, 3)]))
 @torch.no_grad()
-def test_each_is_scored_as_if_alone_and_the_best_is_said(model: Any, texts: list[str], ends: tuple[int, ...]) -> None:
+def test_each_is_scored_as_if_alone(model: Any, texts: list[str], ends: tuple[int, ...]) -> None:
     model.tokenizer = SimpleNamespace(encode=encode, ends=frozenset(ends))
     prompt, state = [1, 7, 8], model.init_state()
     logits = model.read(torch.tensor([prompt]), state)
@@ -48,7 +48,6 @@ def test_each_is_scored_as_if_alone_and_the_best_is_said(model: Any, texts: list
         end = log_p[-1, list(ends)].exp().sum().log() if ends else 0.0
         want[text] = float(log_p[range(len(ids)), ids].sum() + end)
     assert got == pytest.approx(want, abs=1e-4)
-    assert choice(model, state, logits) == max(texts, key=got.__getitem__)
     assert len(state) == len(prompt)
 
 

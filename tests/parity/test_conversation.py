@@ -21,7 +21,8 @@ from mmworld.errors import CheckpointError, UsageError
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
 from mmworld.models.message import Message
-from mmworld.models.zoo.parity import CASES
+from mmworld.models.zoo.parity import CASES, LIMIT
+from mmworld.models.zoo.parity.case import largest
 from mmworld.text.chat import Chat
 from mmworld.types import Chunk
 
@@ -209,6 +210,18 @@ def test_another_language_model_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(said))
     with pytest.raises(CheckpointError, match=r"text_config: model_type: gpt_neox is none of llama, opt, t5$"):
         mmworld.load(tmp_path)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["blip-2, opt", "instructblip, opt"])
+def test_a_language_model_that_is_not_named_is_the_reference_s(name: str, tmp_path: Path) -> None:
+    theirs, case = saved(CASES[name], tmp_path), CASES[name]
+    said = json.loads((tmp_path / "config.json").read_text())
+    del said["text_config"]["model_type"]
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    again = getattr(hf, case.model).from_pretrained(tmp_path).eval()
+    assert type(again.language_model) is type(theirs.language_model)
+    assert largest(case.compare(mmworld.load(tmp_path), again)) <= LIMIT
 
 
 def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:

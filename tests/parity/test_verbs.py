@@ -181,6 +181,7 @@ def test_a_conversation_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ranked = talk.choose("sure?", ("dog", "cat"))
     assert [m.parts[-1] for m in talk.messages[-2:]] == ["sure?", next(iter(ranked))]
     assert set(ranked) == {"dog", "cat"}
+    assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
     answer = mmworld.ask("what is this?", picture, model=tmp_path, choices=("dog", "cat"))
     flags = ["--model", str(tmp_path), "--choice", "dog", "--choice", "cat"]
     capsys.readouterr()

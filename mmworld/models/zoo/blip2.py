@@ -77,11 +77,12 @@ class Queried(nn.Module):
 
     def __init__(self, c: Blip2Config, qformer: QFormer | Instructed) -> None:
         super().__init__()
-        if (kind := str(c.text_config.get("model_type"))) not in LANGUAGES:
+        kind = str(c.text_config.get("model_type", "opt"))  # as transformers reads one that does not say
+        if kind not in LANGUAGES:
             raise ConfigError(f"config.json: text_config: model_type: {kind} is none of {', '.join(LANGUAGES)}")
         self.config = c
         self.vision = BlipVision(c.vision_config, Blip2VisionConfig)
-        self.qformer, self.language = qformer, LANGUAGES[kind](c.text_config)
+        self.qformer, self.language = qformer, LANGUAGES[kind]({"model_type": kind, **c.text_config})
         self.project = nn.Linear(qformer.config.hidden_size, self.language.embedding.embedding_dim)
 
     def shown(self, messages: Sequence[Message]) -> Tensor | None:
