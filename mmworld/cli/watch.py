@@ -163,7 +163,13 @@ def _ask(live: Any, path: str) -> None:
     with open(0 if path == "-" else path, encoding="utf-8", errors="replace", closefd=path != "-") as lines:
         for line in lines:
             if line.strip():
-                live.ask(line.strip())
+                live.ask(line.strip()).add_done_callback(_refused)
+
+
+def _refused(future: Any) -> None:
+    """Say why a question has no answer: the model may not take any."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        say(str(error))
 
 
 def _print(event: Any, i: int, origin: Any, as_json: bool) -> None:

@@ -15,9 +15,11 @@ from mmworld.generate.decode import Generation, after, answer, generate_many
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
+from mmworld.models.modality import split
 from mmworld.models.opening import Opened, label, open_modality, open_streams
 from mmworld.models.segments import Segment, Segments
 from mmworld.models.session import Keep, Session
+from mmworld.models.teller import Cutting, S_co
 from mmworld.models.world import Item, World
 from mmworld.stream.ops import batched, join, merge, prefetch
 from mmworld.stream.policy import TICK, Every, OnChange, Policy
@@ -68,6 +70,8 @@ class Captioner:
         keep: a caption is of all that is remembered by then, which is this; None: of its segment alone.
     """
 
+    waiting = 64
+
     def __init__(
         self,
         world: World,
@@ -108,7 +112,7 @@ class Captioner:
         if source is not None:
             opened = open_streams(self.world, source, start=start, end=end, fps=fps, modalities=modalities)
         else:
-            parts = [open_modality(self.world, n, s, start=start, end=end) for n, s in sources.items()]
+            parts = [self.open(s, n, start=start, end=end) for n, s in sources.items()]
             chunks = merge(*(p.chunks for p in parts))
             opened = Opened(parts[0].name, tuple(sources), chunks, any(p.live for p in parts))
         return self._stream(opened, start, tap)
@@ -136,6 +140,20 @@ class Captioner:
                 yield from self._to_its_fault(found, start, tap)
         yield from self._side_by_side(ready, tap)
 
+    def open(
+        self,
+        source: Source | Media | Opened,
+        modality: str | None = None,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        fps: float | None = None,
+    ) -> Opened:
+        """What of `source` the model takes, or its stream of one modality; errors as of `stream`."""
+        if modality is None or isinstance(source, Opened):
+            return open_streams(self.world, source, start=start, end=end, fps=fps)
+        return open_modality(self.world, modality, source, start=start, end=end)
+
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Segments:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
         window = WINDOW if self.policy.longest > BOUNDED and self.keep is None else None
@@ -155,7 +173,7 @@ class Captioner:
         segments = self.begin(opened.modalities, start)
         most = 1 if opened.live else max(1, min(BATCH, int(AHEAD / self.policy.longest)))
         with closing(prefetch(self.joined(opened))) as chunks:
-            for some in batched(_cut(chunks, segments, tap), most):
+            for some in batched(cut(chunks, segments, tap), most):
                 yield from self.say(some, opened.name)
 
     def say(self, segments: Sequence[Segment], source: str) -> Iterator[Caption]:
@@ -165,6 +183,21 @@ class Captioner:
         for segment, text in zip(segments, made, strict=True):
             if text.text:
                 yield Caption(after(self.prompt, text.text), segment.start, segment.end, text.score, source)
+
+    @property
+    def identity(self) -> str:
+        """What a saved stream goes on with."""
+        return repr(self.world.config)
+
+    def after(self, chunk: Chunk, time: float) -> Chunk | None:
+        """What of a chunk comes from `time` on; None if nothing does."""
+        adapter: Any = self.world.adapters[chunk.modality]
+        if not adapter.rate:
+            return chunk if chunk.end > time + TICK else None
+        rest = split(adapter, chunk, min(round((time - chunk.start) * adapter.rate), len(chunk.data)))[1]
+        if not len(rest.data) and not rest.last:
+            return None
+        return replace(rest, start=max(rest.start, time), end=max(rest.end, time))
 
     def joined(self, opened: Opened) -> Iterator[Chunk]:
         """The chunks of a source, those of a file in long ones."""
@@ -226,7 +259,8 @@ def one_by_one(
             yield Failure(label(source), e)
 
 
-def _cut(chunks: Iterable[Chunk], segments: Segments, tap: Tap | None) -> Iterator[Segment]:
+def cut(chunks: Iterable[Chunk], segments: Cutting[S_co], tap: Tap | None) -> Iterator[S_co]:
+    """The segments of a stream as it is read; if it ends in a fault, of what came before it, and then the fault."""
     try:
         for chunk in chunks:
             if tap is not None:

@@ -8,24 +8,20 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
 from mmworld.errors import CheckpointError, MMWorldError, SourceError, UsageError
 from mmworld.models import snapshot
-from mmworld.models.captioner import BATCH, Captioner, Failure
-from mmworld.models.modality import split
+from mmworld.models.captioner import BATCH, Failure
 from mmworld.models.opening import Opened
-from mmworld.models.segments import Segment
+from mmworld.models.teller import Span, Teller
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
 from mmworld.stream.memory import Memory, Moment
-from mmworld.stream.policy import TICK
-from mmworld.types import Caption, Chunk, Gap
+from mmworld.types import Caption, Gap
 
-WAITING = 64
-"""Segments that may wait to be told of."""
 HEARD = 1024
 """Events that may wait for who reads them, and the last captions of whose delay is told."""
 RECALLED = 3
@@ -60,7 +56,7 @@ class Ask:
 
     question: str
     future: Future[Answer]
-    segment: Segment | None = None
+    segment: Span | None = None
 
 
 @dataclass(eq=False)
@@ -90,7 +86,7 @@ class Count:
 class Told:
     """A segment on its way, and when what ended it had come."""
 
-    segment: Segment
+    segment: Span
     came: float
 
 
@@ -102,7 +98,7 @@ class Live:
     the model is slower than a live source, `pressure` says what gives.
 
     Args:
-        captioner: the model, when it speaks, and how.
+        teller: the model, when it speaks, and how: a `Captioner`, or a `Watcher` of a borrowed one.
         sources: opened for it; no modality twice.
         real_time: play files no faster than they were recorded.
         pressure, patience: see `Intake`.
@@ -120,7 +116,7 @@ class Live:
 
     def __init__(
         self,
-        captioner: Captioner,
+        teller: Teller[Any],
         sources: Sequence[Opened],
         *,
         real_time: bool = False,
@@ -133,22 +129,22 @@ class Live:
         names = [n for s in sources for n in s.modalities]
         if twice := {n for n in names if names.count(n) > 1}:
             raise UsageError(f"{twice.pop()} comes from two sources", hint="one session has one source of each sense")
-        self._captioner, self._name, self._memory = captioner, sources[0].name, memory
+        self._teller, self._name, self._memory = teller, sources[0].name, memory
         since: list[dict[str, float]] | None = None
         if resume is None:
-            self._segments, self.before = captioner.begin(names, start), Count()
+            self._segments, self.before = teller.begin(names, start), Count()
         else:
             found = snapshot.read(resume, "live", lambda v: self._restored(v, names, start))
             self._segments, since, self.before = found
         self._count = self.before
         feeds = [self._feed(s, real_time) for s in sources]
         self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
-        self._jobs = Jobs(drop=self.pressure == "drop")
+        self._jobs = Jobs(teller.waiting, drop=self.pressure == "drop")
         self._events: Queue[Event | BaseException | None] = Queue(HEARD)
         self._delays: deque[float] = deque(maxlen=HEARD)
         self._open = True
-        self._before: Segment | None = None
-        self._intake = Intake(feeds, pressure=self.pressure, patience=patience, since=since, trim=self._trim)
+        self._before: Span | None = None
+        self._intake = Intake(feeds, pressure=self.pressure, patience=patience, since=since, trim=teller.after)
         self._threads = [
             threading.Thread(target=self._perceive, daemon=True, name="perceive"),
             threading.Thread(target=self._speak, daemon=True, name="speak"),
@@ -206,12 +202,12 @@ class Live:
     @property
     def clock(self) -> float:
         """Seconds up to which every stream has been perceived."""
-        return self._segments.session.clock
+        return self._segments.clock
 
     @property
     def nbytes(self) -> int:
-        """Bytes of tensors that the session holds."""
-        return self._segments.session.nbytes
+        """Bytes of tensors that are held of what has been perceived."""
+        return self._segments.nbytes
 
     @property
     def unsaid(self) -> int:
@@ -226,29 +222,19 @@ class Live:
     def _feed(self, source: Opened, real_time: bool) -> Feed:
         """What is live comes as it is, a file in long chunks unless it is played like one."""
         as_it_is = source.live or real_time
-        chunks = source.chunks if as_it_is else self._captioner.joined(source)
+        chunks = source.chunks if as_it_is else self._teller.joined(source)
         return Feed(source.name, source.modalities, chunks, source.live, real_time and not source.live)
 
     def _restored(self, values: Any, names: Sequence[str], start: float) -> tuple[Any, list[dict[str, float]], Count]:
-        if values["model"] != repr(self._captioner.world.config) or values["modalities"] != list(names):
+        if values["model"] != self._teller.identity or values["modalities"] != list(names):
             raise CheckpointError("was saved of another model, or of other streams")
-        return self._captioner.restored(values, start), values["sources"], Count(values["events"], values["captions"])
+        return self._teller.restored(values, start), values["sources"], Count(values["events"], values["captions"])
 
     def _post(self, message: Any) -> Any:
         if not self._open:
             raise UsageError("this stream was closed")
         self._intake.post(message)
         return message.future
-
-    def _trim(self, chunk: Chunk, time: float) -> Chunk | None:
-        """What of a chunk comes from `time` on."""
-        adapter: Any = self._captioner.world.adapters[chunk.modality]
-        if not adapter.rate:
-            return chunk if chunk.end > time + TICK else None
-        rest = split(adapter, chunk, min(round((time - chunk.start) * adapter.rate), len(chunk.data)))[1]
-        if not len(rest.data) and not rest.last:
-            return None
-        return replace(rest, start=max(rest.start, time), end=max(rest.end, time))
 
     def _perceive(self) -> None:
         try:
@@ -281,7 +267,7 @@ class Live:
                 self._jobs.put(item)
             self._told(self._segments.take(item), lane.taken)
 
-    def _told(self, segments: Iterable[Segment], came: float) -> None:
+    def _told(self, segments: Iterable[Span], came: float) -> None:
         for segment in segments:
             self._before = segment
             self._jobs.put(Told(segment, came))
@@ -289,12 +275,11 @@ class Live:
     def _serve(self, message: Ask | Save) -> None:
         if isinstance(message, Ask):
             now = self._segments.now()
-            message.segment = now if len(now.context) or self._before is None else self._before
+            message.segment = self._before if now.empty and self._before is not None else now
         else:
-            message.values = self._segments.leaves() | {"model": repr(self._captioner.world.config)}
+            message.values = self._segments.leaves() | {"model": self._teller.identity}
             message.values["sources"] = [
-                {n: c if self._segments.session.streams[n].open else math.inf for n, c in lane.clocks.items()}
-                for lane in self.lanes
+                {n: c if n in self._segments.open else math.inf for n, c in lane.clocks.items()} for lane in self.lanes
             ]
         self._jobs.put(message)
 
@@ -307,7 +292,7 @@ class Live:
 
     def _do(self, jobs: Sequence[Any]) -> None:
         if isinstance(jobs[0], Told):
-            made = self._captioner.say([j.segment for j in jobs], self._name)
+            made = self._teller.say([j.segment for j in jobs], self._name)
             came = {(j.segment.start, j.segment.end): j.came for j in jobs}
             for caption in made:
                 if self._memory is not None:
@@ -325,7 +310,7 @@ class Live:
 
     def _answer(self, job: Ask) -> Answer:
         assert job.segment is not None
-        made = self._captioner.answer(job.segment, job.question)
+        made = self._teller.answer(job.segment, job.question)
         moments = self._memory.find(job.question, RECALLED) if self._memory is not None else ()
         answer = Answer(job.question, made.text, job.segment.end, made.score, tuple(moments))
         self._emit(answer)
@@ -342,10 +327,11 @@ class Live:
 
 
 class Jobs:
-    """What waits for the speaker, in order; of segments at most WAITING."""
+    """What waits for the speaker, in order; of segments at most `most`."""
 
-    def __init__(self, *, drop: bool) -> None:
+    def __init__(self, most: int, *, drop: bool) -> None:
         self.dropped = 0
+        self._most = most
         self._drop = drop
         self._items: deque[Any] = deque()
         self._changed = threading.Condition()
@@ -354,7 +340,7 @@ class Jobs:
     def put(self, item: Any) -> None:
         """Add an item. With too many segments, wait, or leave out the oldest of them."""
         with self._changed:
-            while self._open and isinstance(item, Told) and self._told() >= WAITING:
+            while self._open and isinstance(item, Told) and self._told() >= self._most:
                 if self._drop:
                     self._items.remove(next(i for i in self._items if isinstance(i, Told)))
                     self.dropped += 1

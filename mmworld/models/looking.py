@@ -15,7 +15,7 @@ from mmworld.media.read import read
 from mmworld.media.sound import Sound
 from mmworld.media.video import frames, frames_at
 from mmworld.models.message import RATE
-from mmworld.models.opening import HOLDS, Opened
+from mmworld.models.opening import HOLDS, Opened, marked
 from mmworld.types import Chunk, Source, Takes
 
 
@@ -28,7 +28,8 @@ def look(
     end: float | None = None,
     modalities: Sequence[str] | None = None,
 ) -> Opened:
-    """What of `source` the model takes, as it is read: a frame a chunk, that stands until the next.
+    """What of `source` the model takes, as it is read: a frame a chunk, that stands until the next; the
+    last chunk of each stream is marked.
 
     Raises:
         MediaError: the gate refuses the source, or it holds nothing that the model takes.
@@ -36,7 +37,7 @@ def look(
     media = open_media(source)
     names = held(media, takes, modalities)
     runs = media.kind in ("video", "audio")
-    chunks = _one_pass(media, names, fps, start, end) if runs else iter([_still(media)])
+    chunks = marked(_one_pass(media, names, fps, start, end), names, start) if runs else iter([_still(media)])
     return Opened(media.name, names, chunks, live=not media.seekable)
 
 

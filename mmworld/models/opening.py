@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ def open_streams(
     media = open_media(source)
     names = _names(world, media, modalities)
     if media.kind in ("video", "audio"):
-        chunks = _one_pass(world, media, names, start, end, fps)
+        chunks = marked(_one_pass(world, media, names, start, end, fps), names, start)
     else:
         chunks = _adapter_open(world, names[0], media, start, end)
     return Opened(media.name, names, chunks, live=not media.seekable)
@@ -114,21 +114,10 @@ def _adapter_open(world: World, name: str, source: Any, start: float, end: float
     return adapter.open(source, **span)
 
 
-def _one_pass(
-    world: World, media: Media, names: tuple[str, ...], start: float, end: float | None, fps: float | None
-) -> Iterator[Chunk]:
-    """Pictures and sound of one container, in time order. A stream that lags says so with empty chunks."""
-    video: Any = world.adapters["video"] if "video" in names else None
-    audio: Any = world.adapters["audio"] if "audio" in names else None
-    seen = min(fps or video.rate, video.rate) if video else 0.0
-    pictures = Pictures(seen, video.config.size) if video else None
-    sound = Sound(int(audio.rate), mono=True) if audio else None
+def marked(chunks: Iterable[Chunk], names: Sequence[str], start: float) -> Iterator[Chunk]:
+    """The chunks of one container, in time order. A stream that lags says so with empty ones; each has a last one."""
     clocks, empty = dict.fromkeys(names, start), dict.fromkeys(names, torch.zeros(0))
-    for piece in read(media, video=pictures, audio=sound, start=start, end=end):
-        if isinstance(piece, Frame):
-            chunk = _shown(piece, seen, video.rate, start)
-        else:
-            chunk = Chunk(piece.data, piece.time, piece.time + len(piece.data) / audio.rate, "audio")
+    for chunk in chunks:
         yield chunk
         clocks[chunk.modality], empty[chunk.modality] = chunk.end, chunk.data[:0]
         for name, clock in clocks.items():
@@ -137,6 +126,22 @@ def _one_pass(
                 yield Chunk(empty[name], clocks[name], clocks[name], name)
     for name, clock in clocks.items():
         yield Chunk(empty[name], clock, clock, name, last=True)
+
+
+def _one_pass(
+    world: World, media: Media, names: tuple[str, ...], start: float, end: float | None, fps: float | None
+) -> Iterator[Chunk]:
+    """Pictures and sound of one container."""
+    video: Any = world.adapters["video"] if "video" in names else None
+    audio: Any = world.adapters["audio"] if "audio" in names else None
+    seen = min(fps or video.rate, video.rate) if video else 0.0
+    pictures = Pictures(seen, video.config.size) if video else None
+    sound = Sound(int(audio.rate), mono=True) if audio else None
+    for piece in read(media, video=pictures, audio=sound, start=start, end=end):
+        if isinstance(piece, Frame):
+            yield _shown(piece, seen, video.rate, start)
+        else:
+            yield Chunk(piece.data, piece.time, piece.time + len(piece.data) / audio.rate, "audio")
 
 
 def _shown(frame: Frame, fps: float, rate: float, start: float) -> Chunk:

@@ -26,6 +26,11 @@ class Segment:
     end: float
     context: KVState
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing in it."""
+        return not len(self.context)
+
 
 @dataclass
 class Progress:
@@ -57,6 +62,21 @@ class Segments:
         self.session, self._judge, self._rolling = session, judge, rolling
         self._at = Progress()
         self._held: list[Block] = []
+
+    @property
+    def clock(self) -> float:
+        """Seconds up to which every stream has been received; -inf before all have begun."""
+        return self.session.clock
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of tensors held."""
+        return self.session.nbytes
+
+    @property
+    def open(self) -> frozenset[str]:
+        """The streams of which chunks may still come."""
+        return frozenset(n for n, s in self.session.streams.items() if s.open)
 
     def take(self, item: Chunk | Gap) -> Iterator[Segment]:
         """The segments that the next chunk ends, or the next gap, which is a part of the time in which it lies."""

@@ -2,70 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from mmworld.generate.beam import Beam
-from mmworld.generate.decode import after, decode
+from mmworld.generate.decode import Generation, after, decode
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
-from mmworld.models.captioner import DEFAULT, Failure, Tap, one_by_one
-from mmworld.models.looking import film, look
-from mmworld.models.message import RATE, Assistant, Message
+from mmworld.models import scenes
+from mmworld.models.captioner import DEFAULT, Failure, Tap, cut, one_by_one
+from mmworld.models.looking import look
+from mmworld.models.message import Assistant, Message, Part
+from mmworld.models.opening import Opened
+from mmworld.models.scenes import Scene, Scenes
 from mmworld.stream.ops import prefetch
-from mmworld.stream.policy import TICK, Judge, Policy
-from mmworld.stream.spread import Spread
-from mmworld.types import Caption, Chunk, Source, Takes
+from mmworld.stream.policy import Policy
+from mmworld.types import Caption, Chunk, Source
 
-SPARE = 4
-"""Frames kept of a segment for each that is shown, so that those shown lie evenly in it."""
 FASTEST = 8.0
 """Frames looked at a second, at most."""
-HALF = 0.5 / RATE
-"""Seconds of half a sample: what is nearer to an end begins there."""
-THUMB = 8
-"""Side of the picture by which a change is seen."""
-
-
-@dataclass
-class Segment:
-    """What has been seen and heard since `start`, bounded in frames; of sound the model's `seconds` bound it."""
-
-    takes: Takes
-    start: float
-    end: float = -math.inf
-    frames: Spread[Tensor] = field(init=False)
-    others: list[Chunk] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.frames = Spread(SPARE * self.takes.frames)
-        self.end = self.start
-
-    def __bool__(self) -> bool:
-        return bool(self.frames.values or self.others)
-
-    def add(self, chunk: Chunk) -> None:
-        self.end = max(self.end, chunk.end)
-        if chunk.modality == "video":
-            self.frames.add(chunk.start, lambda: chunk.data[0])
-        else:
-            self.others.append(chunk)
-
-    def parts(self, end: float) -> tuple[Chunk, ...]:
-        """As a message shows it."""
-        shown = film(self.takes, self.frames.even(self.takes.frames, self.start, end), self.start, end)
-        heard = [c for c in self.others if c.modality == "audio"]
-        if heard:
-            sound = torch.cat([c.data for c in heard])
-            shown.append(Chunk(sound, heard[0].start, heard[-1].end, "audio"))
-        return (*shown, *(c for c in self.others if c.modality != "audio"))
 
 
 class Watcher:
@@ -90,9 +48,11 @@ class Watcher:
     ) -> None:
         self.model, self.policy, self.sampler, self.prompt, self.stop = model, policy, sampler, prompt, stop
 
+    waiting = 4  # each holds whole frames
+
     def stream(
         self,
-        source: Source | Media,
+        source: Source | Media | Opened,
         *,
         start: float = 0.0,
         end: float | None = None,
@@ -101,12 +61,10 @@ class Watcher:
         tap: Tap | None = None,
     ) -> Iterator[Caption]:
         """Captions of `source` as it is read; arguments and errors as of `Captioner.stream`."""
-        takes = self.model.takes
-        rate = fps or min(FASTEST, max(1.0, 2 * takes.frames / min(self.policy.longest, takes.seconds)))
-        opened = look(source, takes, fps=rate, start=start, end=end, modalities=modalities)
+        opened = self._opened(source, modalities, start, end, fps)
         with closing(prefetch(opened.chunks)) as chunks:
-            for segment, until in segments(_tapped(chunks, tap), takes, self.policy.start(start)):
-                yield from self._say(segment.parts(until), segment.start, until, opened.name)
+            for scene in cut(chunks, self.begin(opened.modalities, start), tap):
+                yield from self.say([scene], opened.name)
 
     def caption(self, source: Source | Media, **options: object) -> list[Caption]:
         """All captions of `stream`, once it has ended."""
@@ -116,61 +74,66 @@ class Watcher:
         """Captions of one source after another; of a bad one what could be made and then a `Failure`."""
         return one_by_one(self.stream, sources, **options)
 
+    @property
+    def identity(self) -> str:
+        """What a saved stream goes on with: what is held of it is as the model takes it, and nothing of the model."""
+        return f"{type(self.model).__name__} {self.model.takes}"
+
+    def open(
+        self,
+        source: Source | Media | Opened,
+        modality: str | None = None,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        fps: float | None = None,
+    ) -> Opened:
+        """What of `source` the model takes, or its stream of one modality; errors as of `stream`."""
+        return self._opened(source, None if modality is None else (modality,), start, end, fps)
+
+    def joined(self, opened: Opened) -> Iterator[Chunk]:
+        """The chunks of a source."""
+        return opened.chunks
+
+    def after(self, chunk: Chunk, time: float) -> Chunk | None:
+        """What of a chunk comes from `time` on; None if nothing does."""
+        return scenes.after(chunk, time)
+
+    def begin(self, modalities: Sequence[str], start: float = 0.0) -> Scenes:
+        """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
+        return Scenes(self.model.takes, modalities, self.policy.start(start))
+
+    def restored(self, values: Mapping[str, object], start: float = 0.0) -> Scenes:
+        """What goes on with the stream whose `Scenes.leaves` these are."""
+        return Scenes.restored(self.model.takes, self.policy.start(start), values)
+
+    def say(self, segments: Sequence[Scene], source: str) -> Iterator[Caption]:
+        """The captions of segments, one after the other."""
+        for scene in segments:
+            made = self._made(scene.parts, self.prompt)
+            if made.text:
+                yield Caption(after(self.prompt, made.text), scene.start, scene.end, made.score, source)
+
+    def answer(self, segment: Scene, question: str) -> Generation:
+        """What the model says of a segment, asked; UsageError if it cannot be asked so."""
+        return self._made((*segment.parts, question))
+
     @torch.no_grad()
-    def _say(self, parts: Sequence[Chunk], start: float, end: float, source: str) -> Iterator[Caption]:
-        begun = [Message("assistant", (self.prompt,))] if self.prompt else []
-        state, logits = self.model.begin([Message("user", tuple(parts)), *begun])
-        (made,) = decode(self.model, state, logits, self.sampler, self.stop)
-        if made.text:
-            yield Caption(after(self.prompt, made.text), start, end, made.score, source)
+    def _made(self, parts: tuple[Part, ...], prompt: str = "") -> Generation:
+        begun = [Message("assistant", (prompt,))] if prompt else []
+        state, logits = self.model.begin([Message("user", parts), *begun])
+        return decode(self.model, state, logits, self.sampler, self.stop)[0]
 
-
-def segments(chunks: Iterable[Chunk], takes: Takes, judge: Judge) -> Iterator[tuple[Segment, float]]:
-    """What is to be told of, and until when: the segments that the judge asks for, none longer than the model takes."""
-    held: Segment | None = None
-    told = -math.inf  # until when
-    for whole in chunks:
-        left: Chunk | None = whole
-        while left is not None:
-            if held is not None and left.start >= _due(held, judge) - (HALF if left.modality == "audio" else TICK):
-                told = _due(held, judge)
-                yield held, told
-                held = None
-            if held and _changed(judge, left):
-                told = left.start
-                yield held, told
-                held = None
-            if held is None:
-                now = max(left.start, told)
-                held = Segment(takes, max(told, judge.restart(now, now + 2 * TICK)))
-            first, left = _cut(left, _due(held, judge))
-            held.add(first)
-    if held and (told == -math.inf or held.end - held.start >= judge.least):
-        yield held, min(held.end, _due(held, judge))
-
-
-def _due(segment: Segment, judge: Judge) -> float:
-    return min(judge.due, segment.start + segment.takes.seconds)
-
-
-def _cut(chunk: Chunk, at: float) -> tuple[Chunk, Chunk | None]:
-    """Sound up to a time, and the rest of it; anything else is of the segment in which it begins."""
-    n = round((at - chunk.start) * RATE) if chunk.modality == "audio" and at < chunk.end - TICK else len(chunk.data)
-    if n >= len(chunk.data):
-        return chunk, None
-    at = chunk.start + n / RATE
-    return replace(chunk, data=chunk.data[:n], end=at), replace(chunk, data=chunk.data[n:], start=at)
-
-
-def _changed(judge: Judge, chunk: Chunk) -> bool:
-    if chunk.modality != "video":
-        return False
-    small = F.adaptive_avg_pool2d(chunk.data[0].float(), THUMB).flatten()
-    return judge.changed(chunk.modality, (small - small.mean())[None], chunk.end)
-
-
-def _tapped(chunks: Iterable[Chunk], tap: Tap | None) -> Iterator[Chunk]:
-    for chunk in chunks:
-        if tap is not None:
-            tap(chunk)
-        yield chunk
+    def _opened(
+        self,
+        source: Source | Media | Opened,
+        modalities: Sequence[str] | None,
+        start: float,
+        end: float | None,
+        fps: float | None,
+    ) -> Opened:
+        if isinstance(source, Opened):
+            return source
+        takes = self.model.takes
+        rate = fps or min(FASTEST, max(1.0, 2 * takes.frames / min(self.policy.longest, takes.seconds)))
+        return look(source, takes, fps=rate, start=start, end=end, modalities=modalities)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -26,6 +26,24 @@ class Spread(Generic[T]):
         if len(self.times) > self.limit:
             self._distance = 2 * (time - self.times[0]) / self.limit
             del self.times[1::2], self.values[1::2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values, which are tensors."""
+        return sum(x.nbytes for x in self.values)  # type: ignore[attr-defined]
+
+    def tensors(self) -> dict[str, Any]:
+        """All of it by name, to be saved: the values, which are tensors, and what is plain."""
+        plain = {"limit": self.limit, "times": list(self.times), "distance": self._distance}
+        return {**plain, **{f"values.{i}": x for i, x in enumerate(self.values)}}
+
+    @classmethod
+    def from_tensors(cls, saved: Mapping[str, Any]) -> Spread[T]:
+        """What `tensors` gave."""
+        self = cls(saved["limit"])
+        self.times, self._distance = list(saved["times"]), saved["distance"]
+        self.values = [saved[f"values.{i}"] for i in range(len(self.times))]
+        return self
 
     def even(self, n: int, start: float, end: float) -> list[T]:
         """At most n values: those nearest to the middles of n equal parts of [start, end), in order."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from mmworld.errors import UsageError
 from mmworld.generate.beam import Beam
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
@@ -13,6 +14,7 @@ from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Captioner
 from mmworld.models.message import Assistant
 from mmworld.models.opening import Opened
+from mmworld.models.session import Keep
 from mmworld.models.watcher import Watcher
 from mmworld.models.world import World
 from mmworld.stream.policy import Policy
@@ -58,8 +60,11 @@ def captioner(
     sampler: Sampler | Beam = GREEDY,
     prompt: str = "",
     stop: Stop = STOP,
+    keep: Keep | None = None,
 ) -> Captioner | Watcher:
-    """What makes a stream's captions with this model; UsageError if it does not tell of anything."""
+    """What makes a stream's captions with this model; UsageError if it does not tell of anything, or cannot `keep`."""
     if isinstance(model, World):
-        return Captioner(model, policy, sampler, prompt, stop)
+        return Captioner(model, policy, sampler, prompt, stop, keep)
+    if keep is not None:
+        raise UsageError(f"a {type(model).__name__} keeps nothing across captions", hint="models of ours do")
     return Watcher(assistant(model), policy, sampler, prompt, stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,26 @@ from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.devices import is_device, open_device
 from mmworld.media.gate import Media
-from mmworld.models.captioner import DEFAULT, Captioner
+from mmworld.models.captioner import DEFAULT
 from mmworld.models.live import Live
-from mmworld.models.opening import Opened, open_modality, open_streams
+from mmworld.models.message import Assistant
+from mmworld.models.opening import Opened
 from mmworld.models.session import Keep
+from mmworld.models.teller import Teller
 from mmworld.models.world import World
 from mmworld.stream.again import Backoff, again
 from mmworld.stream.intake import Pressure
 from mmworld.stream.memory import Memory, Moment
 from mmworld.stream.policy import Policy
-from mmworld.types import Source
+from mmworld.types import Chunk, Source
+from mmworld.verbs.caption import captioner
 from mmworld.verbs.model import loaded
 
 
 def watch(
     source: Source | Media | Opened | None = None,
     *,
-    model: str | os.PathLike[str] | World = "nano",
+    model: str | os.PathLike[str] | World | Assistant = "nano",
     device: str = "cpu",
     policy: Policy = DEFAULT,
     sampler: Sampler = GREEDY,
@@ -54,27 +58,28 @@ def watch(
     Args:
         source: what `mmworld.stream` takes, or a camera: "/dev/video0", "rtsp://host/path". A camera that is lost is
             connected again, its outage a `Gap`.
+        model: as for `mmworld.stream`.
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
+            Models of ours alone do.
         real_time: play files no faster than they were recorded.
         pressure, patience, resume: see `Live`.
-        memory: a file in which what was told is kept, and found again when asked; gone on with if it is there.
+        memory: a file in which what was told is kept, and found again when asked; gone on with if it is there. What a
+            borrowed model told is found by its words and its time, not by its meaning.
         start, end, fps: of files, see `Captioner.stream`.
 
     Raises:
-        UsageError: no source is given, one sense comes from two, or the model is not one of ours.
+        UsageError: no source is given, one sense comes from two, or the model does not tell of anything.
         CheckpointError: there is no such model, or `resume` does not fit.
         MediaError: a source is refused.
     """
     if source is None and not sources:
         raise UsageError("no source", hint='a file or a camera, or one for each sense: video="a.mp4", sensor="b.csv"')
-    world = loaded(model, device)
-    if not isinstance(world, World):
-        raise UsageError("only models of ours watch so far", hint="mmworld.stream captions with borrowed ones")
-    options = {"start": start, "end": end}
-    opened = [] if source is None else [_opened(world, source, None, options | {"fps": fps})]
-    opened += [_opened(world, s, name, options) for name, s in sources.items()]
-    captioner = Captioner(world, policy, sampler, prompt, stop, keep)
-    bank = None if memory is None else Memory(memory, lambda text: world.meaning(text).numpy(force=True))
+    found = loaded(model, device)
+    teller = captioner(found, policy, sampler, prompt, stop, keep)
+    options: dict[str, Any] = {"start": start, "end": end, "fps": fps}
+    named = [] if source is None else [(None, source)]
+    opened = [_opened(teller, s, name, options) for name, s in [*named, *sources.items()]]
+    bank = None if memory is None else Memory(memory, _meaning(found))
     how: dict[str, Any] = {
         "real_time": real_time,
         "pressure": pressure,
@@ -82,26 +87,31 @@ def watch(
         "start": start,
         "resume": resume,
     }
-    return Live(captioner, opened, memory=bank, **how)
+    return Live(teller, opened, memory=bank, **how)
 
 
-def _opened(world: World, source: Any, name: str | None, options: dict[str, Any]) -> Opened:
+def _opened(teller: Teller[Any], source: Any, name: str | None, options: dict[str, Any]) -> Opened:
     if isinstance(source, str) and is_device(source):
-        return _camera(world, source, (name,) if name else None, options.get("fps"))
-    return open_modality(world, name, source, **options) if name else open_streams(world, source, **options)
+        return _camera(lambda: teller.open(open_device(source), name, **options))
+    return teller.open(source, name, **options)
 
 
-def _camera(world: World, address: str, wanted: tuple[str, ...] | None, fps: float | None) -> Opened:
+def _camera(opened: Callable[[], Opened]) -> Opened:
     """A camera that is connected again when it is lost; it must be there the first time."""
-    first = open_streams(world, open_device(address), fps=fps, modalities=wanted)
+    first = opened()
     known = iter([first])
 
-    def connect() -> Any:
-        found = next(known, None)
-        return (found or open_streams(world, open_device(address), fps=fps, modalities=first.modalities)).chunks
+    def connect() -> Iterator[Chunk]:
+        found = next(known, None) or opened()
+        return (c for c in found.chunks if c.modality in first.modalities)
 
     chunks: Any = again(connect, first.name, first.modalities, backoff=Backoff())
     return Opened(first.name, first.modalities, chunks, live=True)
+
+
+def _meaning(model: Any) -> Callable[[str], Any] | None:
+    """A text's meaning to the model; None if it is borrowed: then what was told is found by its words and its time."""
+    return (lambda text: model.meaning(text).numpy(force=True)) if isinstance(model, World) else None
 
 
 def recall(
@@ -121,7 +131,6 @@ def recall(
     """
     if question is None:
         return Memory(memory).between(*span, most)
-    world = loaded(model, device)
-    embed = (lambda text: world.meaning(text).numpy(force=True)) if isinstance(world, World) else None
-    found = Memory(memory, embed).find(question, most if span == (0.0, math.inf) else 20 * most)
+    bank = Memory(memory, _meaning(loaded(model, device)))
+    found = bank.find(question, most if span == (0.0, math.inf) else 20 * most)
     return [m for m in found if m.start < span[1] and m.end > span[0]][:most]
