@@ -11,6 +11,7 @@ from typing import Any
 from mmworld.cli.console import SCHEMA_VERSION, shown
 from mmworld.cli.formats import FORMATS, Origin, segment
 from mmworld.errors import ResourceError, UsageError
+from mmworld.models.events import repeats
 from mmworld.types import Caption, Gap
 
 SUFFIXES = ("jsonl", "srt", "vtt", "txt", "tsv")
@@ -76,13 +77,6 @@ class Journal:
         else:
             self._append(FORMATS[self.kind].piece(i, event, self._origin))
 
-    def sync(self) -> None:
-        """Have the file on disk."""
-        try:
-            os.fsync(self._file)
-        except OSError as e:
-            raise self._failed(e) from None
-
     def close(self) -> None:
         os.close(self._file)
 
@@ -107,20 +101,16 @@ class Journal:
         return (b"-->" in piece) if self.kind in ("srt", "vtt") else piece + b"\n" != FORMATS[self.kind].head.encode()
 
     def _append(self, text: str) -> None:
-        """All of the text in one write, or nothing."""
+        """All of the text in one write, on disk, or nothing: a saved state must not know of more than the files."""
         data = text.encode("utf-8", "replace")
         size = os.fstat(self._file).st_size
         try:
             if data and os.write(self._file, data) < len(data):
                 os.ftruncate(self._file, size)
                 raise OSError(28, "No space left on device")
+            os.fsync(self._file)
         except OSError as e:
             raise self._failed(e) from None
 
     def _failed(self, error: OSError) -> ResourceError:
         return ResourceError(f"cannot write {shown(str(self._path))}: {error.strerror}")
-
-
-def repeats(event: Any) -> bool:
-    """Whether the same stream says it again: an answer comes of a question alone."""
-    return isinstance(event, Caption | Gap) or hasattr(event, "error")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         for journal in journals:
             scope.callback(journal.close)
         scope.enter_context(view(live, args.progress))
-        scope.enter_context(_kept(live, args, journals))
+        scope.enter_context(_kept(live, args))
         if args.ask:
             threading.Thread(target=_ask, args=(live, args.ask), daemon=True, name="ask").start()
         count = live.before
@@ -136,7 +136,7 @@ def _journal(path: Path, origin: Any, live: Any, resume: Path | None, waits: boo
 
 
 @contextmanager
-def _kept(live: Any, args: argparse.Namespace, journals: Sequence[Journal]) -> Iterator[None]:
+def _kept(live: Any, args: argparse.Namespace) -> Iterator[None]:
     """Save the state at times, at the end, and when the process is told to stop."""
     if not args.state:
         yield

@@ -15,6 +15,7 @@ from mmworld.generate.decode import Generation, after, answer, generate_many
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
+from mmworld.models.events import Failure
 from mmworld.models.modality import split
 from mmworld.models.opening import Opened, label, open_modality, open_streams
 from mmworld.models.segments import Segment, Segments
@@ -36,14 +37,6 @@ AHEAD = 40.0
 """Seconds of a file whose segments are captioned side by side; what is live is captioned as it comes."""
 
 Tap = Callable[[Chunk], Any]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An input that could not be captioned, or not to its end."""
-
-    source: str
-    error: MMWorldError
 
 
 @dataclass(frozen=True)

@@ -8,86 +8,24 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from queue import Empty, Queue
 from typing import Any
 
 from mmworld.errors import CheckpointError, MMWorldError, SourceError, UsageError
 from mmworld.models import snapshot
-from mmworld.models.captioner import BATCH, Failure
+from mmworld.models.events import Answer, Count, Event, Failure, event
+from mmworld.models.jobs import Ask, Jobs, Save, Told, settle
 from mmworld.models.opening import Opened
+from mmworld.models.outbox import Outbox
 from mmworld.models.teller import Span, Teller
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
 from mmworld.stream.memory import Memory, Moment
-from mmworld.types import Caption, Gap
+from mmworld.types import Gap
 
 HEARD = 1024
-"""Events that may wait for who reads them, and the last captions of whose delay is told."""
+"""The last captions of whose delay is told."""
 RECALLED = 3
 """Moments that come with an answer."""
-POLL = 0.2
-"""Seconds after which who waits looks whether it is still wanted."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was answered to a question.
-
-    Attributes:
-        time: seconds on the stream's clock at which it was asked.
-        score: mean log-probability of its ids.
-        moments: what had been told before, of all that is remembered, that fits the question, the best first.
-    """
-
-    question: str
-    text: str
-    time: float
-    score: float
-    moments: tuple[Moment, ...] = ()
-
-
-Event = Caption | Gap | Failure | Answer
-
-
-@dataclass(eq=False)
-class Ask:
-    """A question on its way, and of what it is."""
-
-    question: str
-    future: Future[Answer]
-    segment: Span | None = None
-
-
-@dataclass(eq=False)
-class Save:
-    """A snapshot on its way."""
-
-    path: Path | str
-    future: Future[None]
-    values: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Count:
-    """How many events were told, answers left out, and how many captions of them."""
-
-    events: int = 0
-    captions: int = 0
-
-    def with_(self, event: Any) -> Count:
-        """This, and one event more."""
-        if isinstance(event, Answer | BaseException) or event is None:
-            return self
-        return Count(self.events + 1, self.captions + isinstance(event, Caption))
-
-
-@dataclass(frozen=True)
-class Told:
-    """A segment on its way, and when what ended it had come."""
-
-    segment: Span
-    came: float
 
 
 class Live:
@@ -131,16 +69,17 @@ class Live:
             raise UsageError(f"{twice.pop()} comes from two sources", hint="one session has one source of each sense")
         self._teller, self._name, self._memory = teller, sources[0].name, memory
         since: list[dict[str, float]] | None = None
+        self.before = Count()
+        untold: list[Event] = []
         if resume is None:
-            self._segments, self.before = teller.begin(names, start), Count()
+            self._segments = teller.begin(names, start)
         else:
             found = snapshot.read(resume, "live", lambda v: self._restored(v, names, start))
-            self._segments, since, self.before = found
-        self._count = self.before
+            self._segments, since, self.before, untold = found
+        self._outbox = Outbox(self.before, untold)
         feeds = [self._feed(s, real_time) for s in sources]
         self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
         self._jobs = Jobs(teller.waiting, drop=self.pressure == "drop")
-        self._events: Queue[Event | BaseException | None] = Queue(HEARD)
         self._delays: deque[float] = deque(maxlen=HEARD)
         self._open = True
         self._before: Span | None = None
@@ -153,17 +92,8 @@ class Live:
             thread.start()
 
     def __iter__(self) -> Iterator[Event]:
-        """What happens, until every source has ended. An error that is not a source's own is raised."""
-        while self._open:
-            try:
-                event = self._events.get(timeout=POLL)
-            except Empty:
-                continue
-            if event is None:
-                return
-            if isinstance(event, BaseException):
-                raise event
-            yield event
+        """What happens, until every source has ended; see `Outbox`. An error that is not a source's own is raised."""
+        return iter(self._outbox)
 
     def __enter__(self) -> Live:
         return self
@@ -186,8 +116,8 @@ class Live:
     def close(self) -> None:
         """Stop; what waits is given up."""
         self._open = False
-        self._intake.close()
-        self._jobs.close()
+        for part in (self._intake, self._jobs, self._outbox):
+            part.close()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(1.0)
@@ -225,10 +155,12 @@ class Live:
         chunks = source.chunks if as_it_is else self._teller.joined(source)
         return Feed(source.name, source.modalities, chunks, source.live, real_time and not source.live)
 
-    def _restored(self, values: Any, names: Sequence[str], start: float) -> tuple[Any, list[dict[str, float]], Count]:
+    def _restored(self, values: Any, names: Sequence[str], start: float) -> tuple[Any, Any, Count, list[Event]]:
         if values["model"] != self._teller.identity or values["modalities"] != list(names):
             raise CheckpointError("was saved of another model, or of other streams")
-        return self._teller.restored(values, start), values["sources"], Count(values["events"], values["captions"])
+        untold: list[Event] = [event(said) for said in values["untold"]]
+        before = Count(values["events"], values["captions"])
+        return self._teller.restored(values, start), values["sources"], before, untold
 
     def _post(self, message: Any) -> Any:
         if not self._open:
@@ -288,7 +220,7 @@ class Live:
             while jobs := self._jobs.take():
                 self._do(jobs)
         except BaseException as e:
-            self._emit(e)
+            self._outbox.put(e)
 
     def _do(self, jobs: Sequence[Any]) -> None:
         if isinstance(jobs[0], Told):
@@ -298,87 +230,20 @@ class Live:
                 if self._memory is not None:
                     self._memory.add(Moment(caption.start, caption.end, caption.text, caption.source))
                 self._delays.append(time.monotonic() - came[caption.start, caption.end])
-                self._emit(caption)
+                self._outbox.put(caption)
             return
         (job,) = jobs
         if isinstance(job, Ask):
-            _settle(job.future, lambda: self._answer(job))
+            settle(job.future, lambda: self._answer(job))
         elif isinstance(job, Save):
-            _settle(job.future, lambda: snapshot.write(job.path, "live", job.values | asdict(self._count)))
+            settle(job.future, lambda: snapshot.write(job.path, "live", job.values | self._outbox.leaves()))
         else:
-            self._emit(job)
+            self._outbox.put(job)
 
     def _answer(self, job: Ask) -> Answer:
         assert job.segment is not None
         made = self._teller.answer(job.segment, job.question)
         moments = self._memory.find(job.question, RECALLED) if self._memory is not None else ()
         answer = Answer(job.question, made.text, job.segment.end, made.score, tuple(moments))
-        self._emit(answer)
+        self._outbox.put(answer)
         return answer
-
-    def _emit(self, event: Any) -> None:
-        while self._open:
-            try:
-                self._events.put(event, timeout=POLL)
-            except Exception:
-                continue
-            self._count = self._count.with_(event)
-            return
-
-
-class Jobs:
-    """What waits for the speaker, in order; of segments at most `most`."""
-
-    def __init__(self, most: int, *, drop: bool) -> None:
-        self.dropped = 0
-        self._most = most
-        self._drop = drop
-        self._items: deque[Any] = deque()
-        self._changed = threading.Condition()
-        self._open = True
-
-    def put(self, item: Any) -> None:
-        """Add an item. With too many segments, wait, or leave out the oldest of them."""
-        with self._changed:
-            while self._open and isinstance(item, Told) and self._told() >= self._most:
-                if self._drop:
-                    self._items.remove(next(i for i in self._items if isinstance(i, Told)))
-                    self.dropped += 1
-                else:
-                    self._changed.wait(POLL)
-            self._items.append(item)
-            self._changed.notify_all()
-
-    def take(self) -> list[Any]:
-        """The next item; of segments as many as wait, up to a batch. [] once closed."""
-        with self._changed:
-            while self._open and not self._items:
-                self._changed.wait(POLL)
-            if not self._open:
-                return []
-            segments = isinstance(self._items[0], Told)
-            taken = [self._items.popleft()]
-            while segments and len(taken) < BATCH and self._items and isinstance(self._items[0], Told):
-                taken.append(self._items.popleft())
-            self._changed.notify_all()
-            return taken
-
-    def close(self) -> None:
-        with self._changed:
-            self._open = False
-            for item in self._items:
-                if isinstance(item, Ask | Save):
-                    item.future.cancel()
-            self._changed.notify_all()
-
-    def _told(self) -> int:
-        return sum(isinstance(i, Told) for i in self._items)
-
-
-def _settle(future: Future[Any], make: Any) -> None:
-    """Give a future its result, or its error."""
-    if future.set_running_or_notify_cancel():
-        try:
-            future.set_result(make())
-        except MMWorldError as e:
-            future.set_exception(e)

@@ -139,7 +139,6 @@ def test_a_journal_cut_anywhere_is_gone_on_with(suffix: str, tmp_path: Path) -> 
         journal = Journal(path, ORIGIN, before)
         for event in some:
             journal.add(event)
-        journal.sync()
         journal.close()
 
     write(None, events)

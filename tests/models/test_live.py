@@ -17,8 +17,9 @@ from test_captioner import WORLD, captioner, lengths, policies, same, wholes
 from toy import cut, stream
 
 from mmworld.errors import CheckpointError, MediaError, UsageError
-from mmworld.models.captioner import Captioner, Failure
-from mmworld.models.live import Answer, Live
+from mmworld.models.captioner import Captioner
+from mmworld.models.events import Answer, Failure
+from mmworld.models.live import Live
 from mmworld.models.opening import Opened
 from mmworld.models.segments import Segment, Segments
 from mmworld.models.session import Session
@@ -71,6 +72,19 @@ def test_saved_at_any_point_it_goes_on_as_if_never_stopped(
         said = [e for e in live if isinstance(e, Caption)]
     resumed = Live(captioner(policy), [Opened("toy", names, iter(events), live=False)], resume=path)
     assert same(captions(resumed), said[resumed.before.captions :])
+
+
+def test_what_was_told_and_not_dealt_with_is_told_again(tmp_path: Path) -> None:
+    """Saved while three captions wait and a fourth is being dealt with, it goes on with that one."""
+    whole = stream("video", 4.0, seed=3)
+    with Live(captioner(Every(0.5)), [opened(*cut(whole, [4] * 8))]) as live:
+        reader = iter(live)
+        said = [next(reader) for _ in range(4)]
+        live.save(tmp_path / "a").result(5)
+        said += list(reader)
+    with Live(captioner(Every(0.5)), [opened(whole)], resume=tmp_path / "a") as live:
+        assert live.before.captions == 3
+        assert same(list(live), said[3:])  # type: ignore[arg-type]
 
 
 def test_a_question_is_of_what_came_before_it_and_changes_nothing() -> None:
