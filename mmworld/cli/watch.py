@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 from mmworld.cli.caption import add_speech
 from mmworld.cli.console import say, shown
 from mmworld.cli.flags import SWITCH, positive
-from mmworld.cli.inputs import add_gate, opened, settle_gate, span
+from mmworld.cli.inputs import add_gate, base, opened, settle_gate, span
 from mmworld.cli.journal import SUFFIXES, Journal, record
 from mmworld.cli.view import view
 from mmworld.errors import UsageError
 
+LISTED = 500
+"""Captions of a plot, the last ones."""
 MODALITIES = ("video", "audio", "points", "sensor", "image")
 
 
@@ -47,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     written.add_argument(
         "--memory", metavar="FILE", help="keeps what was told, to be found when asked; see mmworld find"
     )
+    written.add_argument("--plot", metavar="FILE", help="draw a timeline at the end (png, svg, pdf)")
     written.add_argument("--save-every", type=positive, default=60.0, metavar="S", help="seconds between saves (60)")
     written.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="on stderr")
     written.add_argument("--json", **SWITCH, help="an object for each event on standard output")
@@ -62,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     resume = Path(args.state) if args.state and Path(args.state).exists() else None
     faults = 0
     with ExitStack() as scope:
-        live, origin = _live(args, resume)
+        drawing = scope.enter_context(_drawn(args))
+        live, origin = _live(args, resume, drawing.tap)
         scope.enter_context(live)
         journals = [_journal(path, origin, live, resume, _waits(args)) for path in outputs]
         for journal in journals:
@@ -73,15 +78,45 @@ def run(args: argparse.Namespace) -> int:
             threading.Thread(target=_ask, args=(live, args.ask), daemon=True, name="ask").start()
         count = live.before
         for event in live:
-            for journal in journals:
-                journal.add(event)
+            for part in (*journals, drawing):
+                part.add(event)
             _print(event, count.events, origin, args.json)
             count = count.with_(event)
             faults += hasattr(event, "error")
     return 3 if faults else 0
 
 
-def _live(args: argparse.Namespace, resume: Path | None) -> tuple[Any, Any]:
+class _Drawing:
+    """A timeline and the last captions of it, to be drawn; nothing where none is wanted."""
+
+    def __init__(self, path: str | None) -> None:
+        self.captions: deque[Any] = deque(maxlen=LISTED)
+        self.tap = None
+        if path:
+            from mmworld.cli.timeline import Timeline
+
+            self.timeline = Timeline()
+            self.tap = self.timeline.add
+
+    def add(self, event: Any) -> None:
+        if self.tap and hasattr(event, "text") and hasattr(event, "start"):
+            self.captions.append(event)
+
+
+@contextmanager
+def _drawn(args: argparse.Namespace) -> Iterator[_Drawing]:
+    """Draw what was watched, when it has ended or was stopped."""
+    drawing = _Drawing(args.plot)
+    try:
+        yield drawing
+    finally:
+        if args.plot and drawing.captions:
+            from mmworld.cli.plot import draw
+
+            draw(drawing.timeline, list(drawing.captions), Path(args.plot), title=shown(base(args.source)))
+
+
+def _live(args: argparse.Namespace, resume: Path | None, tap: Any) -> tuple[Any, Any]:
     import torch
 
     from mmworld.cli.formats import Origin
@@ -97,7 +132,14 @@ def _live(args: argparse.Namespace, resume: Path | None) -> tuple[Any, Any]:
     origin = Origin(args.source, args.model, revision(find(args.model)), args.seed)
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
     how |= {"keep": Keep(args.keep) if args.keep else None}
-    how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, "resume": resume, **span(args)}
+    how |= {
+        "patience": args.patience,
+        "fps": args.fps,
+        "memory": args.memory,
+        "resume": resume,
+        "tap": tap,
+        **span(args),
+    }
     return watch(source, model=chosen(args), **others, **how), origin
 
 

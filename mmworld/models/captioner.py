@@ -22,6 +22,7 @@ from mmworld.models.segments import Segment, Segments
 from mmworld.models.session import Keep, Session
 from mmworld.models.teller import Cutting, S_co
 from mmworld.models.world import Item, World
+from mmworld.stream.economy import Economy
 from mmworld.stream.ops import batched, join, merge, prefetch
 from mmworld.stream.policy import TICK, Every, OnChange, Policy
 from mmworld.types import Caption, Chunk, Source
@@ -60,6 +61,7 @@ class Captioner:
         world: the model.
         policy: when to speak.
         sampler, prompt, stop: how.
+        economy: of a modality, which tokens are worth their place; see `Session`.
         keep: a caption is of all that is remembered by then, which is this; None: of its segment alone.
     """
 
@@ -73,9 +75,10 @@ class Captioner:
         prompt: str = "",
         stop: Stop = STOP,
         keep: Keep | None = None,
+        economy: Mapping[str, Economy] | None = None,
     ) -> None:
         self.world, self.policy, self.sampler, self.prompt, self.stop = world, policy, sampler, prompt, stop
-        self.keep = keep
+        self.keep, self.economy = keep, economy
 
     def stream(
         self,
@@ -150,13 +153,13 @@ class Captioner:
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Segments:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
         window = WINDOW if self.policy.longest > BOUNDED and self.keep is None else None
-        session = Session(self.world, modalities=modalities, window=window, keep=self.keep)
+        session = Session(self.world, modalities=modalities, window=window, keep=self.keep, economy=self.economy)
         return Segments(session, self.policy.start(start), rolling=self.keep is not None)
 
     def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Segments:
         """What goes on with the stream whose `Segments.leaves` these are."""
-        judge = self.policy.start(start)
-        return Segments.restored(self.world, judge, values, rolling=self.keep is not None)
+        session, judge = Session.restored(self.world, values, self.economy), self.policy.start(start)
+        return Segments.restored(session, judge, values, rolling=self.keep is not None)
 
     def answer(self, segment: Segment, question: str) -> Generation:
         """What the model says of a segment, asked."""

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mmworld.models.outbox import Outbox
 from mmworld.models.teller import Span, Teller
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
 from mmworld.stream.memory import Memory, Moment
-from mmworld.types import Gap
+from mmworld.types import Chunk, Gap
 
 HEARD = 1024
 """The last captions of whose delay is told."""
@@ -42,6 +42,7 @@ class Live:
         pressure, patience: see `Intake`.
         start: seconds at which the sources begin.
         memory: where what was told is kept and found again when asked, however long ago; closed with this.
+        tap: is shown every chunk that is perceived, by the thread that perceives.
         resume: a file that `save` wrote, to go on from with the same model and the same sources, opened from `start`.
 
     Attributes:
@@ -63,11 +64,13 @@ class Live:
         start: float = 0.0,
         resume: Path | str | None = None,
         memory: Memory | None = None,
+        tap: Callable[[Chunk], object] | None = None,
     ) -> None:
         names = [n for s in sources for n in s.modalities]
         if twice := {n for n in names if names.count(n) > 1}:
             raise UsageError(f"{twice.pop()} comes from two sources", hint="one session has one source of each sense")
         self._teller, self._name, self._memory = teller, sources[0].name, memory
+        self._tap = tap
         since: list[dict[str, float]] | None = None
         self.before = Count()
         untold: list[Event] = []
@@ -197,6 +200,8 @@ class Live:
         else:
             if isinstance(item, Gap):
                 self._jobs.put(item)
+            elif self._tap is not None:
+                self._tap(item)
             self._told(self._segments.take(item), lane.taken)
 
     def _told(self, segments: Iterable[Span], came: float) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from mmworld.models import snapshot
 from mmworld.models.session import NO_BLOCK, Block, Session
-from mmworld.models.world import World
 from mmworld.nn.state import KVState
 from mmworld.stream.policy import TICK, Judge
 from mmworld.types import Chunk, Gap
@@ -113,9 +112,9 @@ class Segments:
         return own | self.session.leaves()
 
     @classmethod
-    def restored(cls, world: World, judge: Judge, values: Mapping[str, Any], *, rolling: bool = False) -> Segments:
+    def restored(cls, session: Session, judge: Judge, values: Mapping[str, Any], *, rolling: bool = False) -> Segments:
         """Those whose `leaves` these are, to go on; `judge` is a fresh one of the same policy."""
-        self = cls(Session.restored(world, values), snapshot.restore(judge, values, "judge"), rolling=rolling)
+        self = cls(session, snapshot.restore(judge, values, "judge"), rolling=rolling)
         self._at = snapshot.restore(self._at, values, "at")
         self._held = [snapshot.restore(NO_BLOCK, values, f"held.{i}") for i in range(values["held"])]
         return self

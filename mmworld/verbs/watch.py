@@ -13,7 +13,7 @@ from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.devices import is_device, open_device
 from mmworld.media.gate import Media
-from mmworld.models.captioner import DEFAULT
+from mmworld.models.captioner import DEFAULT, Tap
 from mmworld.models.live import Live
 from mmworld.models.message import Assistant
 from mmworld.models.opening import Opened
@@ -47,6 +47,7 @@ def watch(
     fps: float | None = None,
     memory: Path | str | None = None,
     resume: Path | str | None = None,
+    tap: Tap | None = None,
     **sources: Source | Media | Opened,
 ) -> Live:
     """Watch a source, and others on the same clock (`"clip.mp4", sensor="log.csv"`), for as long as they last.
@@ -62,7 +63,7 @@ def watch(
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
             Models of ours alone do.
         real_time: play files no faster than they were recorded.
-        pressure, patience, resume: see `Live`.
+        pressure, patience, resume, tap: see `Live`.
         memory: a file in which what was told is kept, and found again when asked; gone on with if it is there. What a
             borrowed model told is found by its words and its time, not by its meaning.
         start, end, fps: of files, see `Captioner.stream`.
@@ -86,6 +87,7 @@ def watch(
         "patience": patience,
         "start": start,
         "resume": resume,
+        "tap": tap,
     }
     return Live(teller, opened, memory=bank, **how)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 from rich.console import Console
 from test_cli_process import ENVIRONMENT
 
@@ -51,6 +52,14 @@ def test_it_says_what_caption_says(tmp_path: Path, capsys: pytest.CaptureFixture
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
     texts = [e["text"] for e in lines(tmp_path / "b.jsonl")]
     assert [e["text"] for e in lines(tmp_path / "a.jsonl")] == texts
+
+
+def test_it_draws_what_it_watched(tmp_path: Path) -> None:
+    plot = tmp_path / "a.png"
+    assert command(["watch", SCENE, "--with", f"sensor={MOTION}", "--every", "2", "--plot", str(plot)]) == 0
+    width, height = Image.open(plot).size
+    assert width > 1000
+    assert height > 500
 
 
 def test_several_sources_on_one_clock(capsys: pytest.CaptureFixture[str]) -> None:
