@@ -78,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
             threading.Thread(target=_ask, args=(live, args.ask), daemon=True, name="ask").start()
         count = live.before
         for event in live:
-            for part in (*journals, drawing):
-                part.add(event)
+            for journal in journals:
+                journal.add(event)
+            drawing.add(event)
             _print(event, count.events, origin, args.json)
             count = count.with_(event)
             faults += hasattr(event, "error")
@@ -132,15 +133,8 @@ def _live(args: argparse.Namespace, resume: Path | None, tap: Any) -> tuple[Any,
     origin = Origin(args.source, args.model, revision(find(args.model)), args.seed)
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
     how |= {"keep": Keep(args.keep) if args.keep else None}
-    how |= {
-        "patience": args.patience,
-        "fps": args.fps,
-        "memory": args.memory,
-        "resume": resume,
-        "tap": tap,
-        **span(args),
-    }
-    return watch(source, model=chosen(args), **others, **how), origin
+    how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, **span(args)}
+    return watch(source, model=chosen(args), resume=resume, tap=tap, **others, **how), origin
 
 
 def _others(args: argparse.Namespace) -> dict[str, Any]:
