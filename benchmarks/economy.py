@@ -21,8 +21,8 @@ WAYS = {
     "similar 0.97": (0.97, None),
     "similar 0.95": (0.95, None),
     "similar 0.90": (0.90, None),
-    "at most 6 of 9 a block": (2.0, 6),
-    "at most 4 of 9 a block": (2.0, 4),
+    "at most 3 of 4 a block": (2.0, 3),
+    "at most 2 of 4 a block": (2.0, 2),
 }
 
 
