@@ -199,3 +199,24 @@ def test_what_a_terminal_shows() -> None:
     shown = " ".join(console.export_text().split())
     assert "hall 01:05.500 0 3 slow read late 0.50 s, one in twenty 0.95 s, 2 untold; 3 of" in shown
     assert "hall 01:15.500 1.0x 0 3 slow stalled" in shown
+
+
+@pytest.mark.parametrize("n", [4, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+def test_from_any_point_a_real_film_goes_on_with_the_same_words_and_times(n: int, tmp_path: Path) -> None:
+    """Saved and left at random points, at speed or in real time; the state is small and restored at once."""
+    world, rng, state = mmworld.load("nano"), random.Random(n), tmp_path / "state"
+    how = {"model": world, "policy": mmworld.Every(0.5), "keep": mmworld.Keep(3.0)}
+    with mmworld.watch(SCENE, **how) as live:
+        whole = list(live)
+        bound = live.nbytes
+    for _ in range(n):
+        with mmworld.watch(SCENE, **how, real_time=rng.random() < 0.1) as live:
+            reader, said = iter(live), []
+            for _ in range(rng.randint(0, 5)):
+                said.append(next(reader))
+            live.save(state).result(30)
+        assert state.stat().st_size < bound + (1 << 20)
+        with mmworld.watch(SCENE, **how, resume=state) as live:
+            before = live.before.events
+            assert before <= len(said)
+            assert [(e.start, e.end, e.text) for e in live] == [(e.start, e.end, e.text) for e in whole[before:]]
