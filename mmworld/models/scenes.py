@@ -78,7 +78,7 @@ class Scenes:
         self._takes, self._judge = takes, judge
         self._limit = min(takes.seconds, LONGEST if "audio" in modalities else math.inf)
         self._clocks = dict.fromkeys(modalities, -math.inf)
-        self._open = set(modalities)
+        self._open = frozenset(modalities)  # replaced, never changed: other threads read it
         self._at = Stand()
         self._shown: dict[str, Spread[Tensor]] = {}
         self._waiting: list[Chunk] = []
@@ -89,7 +89,7 @@ class Scenes:
     @property
     def open(self) -> frozenset[str]:
         """The streams of which chunks may still come."""
-        return frozenset(self._open)
+        return self._open
 
     @property
     def clock(self) -> float:
@@ -126,7 +126,7 @@ class Scenes:
     def close(self, name: str) -> Iterator[Scene]:
         """The segments that end as the stream `name` does."""
         if name in self._open:
-            self._open.discard(name)
+            self._open -= {name}
             yield from self._advance()
 
     def finish(self) -> Iterator[Scene]:
@@ -157,7 +157,7 @@ class Scenes:
         """Those whose `leaves` these are, to go on; `judge` is a fresh one of the same policy."""
         self = cls(takes, values["modalities"], snapshot.restore(judge, values, "judge"))
         self._clocks = dict(zip(values["modalities"], values["clocks"], strict=True))
-        self._open = set(values["open"])
+        self._open = frozenset(values["open"])
         self._at = snapshot.restore(self._at, values, "at")
         self._shown = {n: snapshot.restore(s, values, f"shown.{n}") for n, s in self._shown.items()}
         self._waiting, self._sound = _chunks(values, "waiting"), _chunks(values, "sound")
@@ -174,7 +174,7 @@ class Scenes:
                 self._waiting += frames(chunk)
                 self._waiting.sort(key=lambda c: (c.start, c.modality != "video"))
         if chunk.last:
-            self._open.discard(chunk.modality)
+            self._open -= {chunk.modality}
 
     def _advance(self) -> Iterator[Scene]:
         ready = self.clock if self._open else math.inf  # nothing that begins before is still to come
