@@ -11,6 +11,7 @@ from typing import Any
 
 from mmworld.cli.console import shown
 from mmworld.cli.formats import clock
+from mmworld.cli.inputs import base
 
 EVERY = 0.5
 """Seconds between two looks."""
@@ -41,7 +42,7 @@ def state(live: Any, now: float) -> dict[str, Any]:
         quiet = now - lane.arrived
         sources.append(
             {
-                "source": shown(lane.name, 40),
+                "source": shown(base(lane.name), 40),
                 "time": round(max(max(lane.clocks.values(), default=0.0), 0.0), 3),
                 "waiting": len(lane.items),
                 "left_out": dict(lane.counts),

@@ -60,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Watch until the sources end; 0, or 3 if one of them failed."""
     settle_gate(args)
+    if args.state and args.end is not None:
+        raise UsageError("--end with --state: what has ended is not gone on with", hint="leave one out; Ctrl-C saves")
     outputs = [Path(o) for o in args.output]
     if bad := [o for o in outputs if o.suffix.removeprefix(".") not in SUFFIXES]:
         raise UsageError(f"-o {shown(str(bad[0]))}: not one of .{', .'.join(SUFFIXES)}")

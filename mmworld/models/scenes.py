@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ from mmworld.errors import LimitError, UsageError
 from mmworld.models import snapshot
 from mmworld.models.looking import film
 from mmworld.models.message import RATE
+from mmworld.models.pieces import frames, joined, runs, until
 from mmworld.stream.policy import TICK, Judge
 from mmworld.stream.spread import Spread
 from mmworld.types import Chunk, Gap, Takes
@@ -78,7 +78,7 @@ class Scenes:
         self._takes, self._judge = takes, judge
         self._limit = min(takes.seconds, LONGEST if "audio" in modalities else math.inf)
         self._clocks = dict.fromkeys(modalities, -math.inf)
-        self._open = set(modalities)
+        self._open = frozenset(modalities)  # replaced, never changed: other threads read it
         self._at = Stand()
         self._shown: dict[str, Spread[Tensor]] = {}
         self._waiting: list[Chunk] = []
@@ -89,7 +89,7 @@ class Scenes:
     @property
     def open(self) -> frozenset[str]:
         """The streams of which chunks may still come."""
-        return frozenset(self._open)
+        return self._open
 
     @property
     def clock(self) -> float:
@@ -126,7 +126,7 @@ class Scenes:
     def close(self, name: str) -> Iterator[Scene]:
         """The segments that end as the stream `name` does."""
         if name in self._open:
-            self._open.discard(name)
+            self._open -= {name}
             yield from self._advance()
 
     def finish(self) -> Iterator[Scene]:
@@ -157,7 +157,7 @@ class Scenes:
         """Those whose `leaves` these are, to go on; `judge` is a fresh one of the same policy."""
         self = cls(takes, values["modalities"], snapshot.restore(judge, values, "judge"))
         self._clocks = dict(zip(values["modalities"], values["clocks"], strict=True))
-        self._open = set(values["open"])
+        self._open = frozenset(values["open"])
         self._at = snapshot.restore(self._at, values, "at")
         self._shown = {n: snapshot.restore(s, values, f"shown.{n}") for n, s in self._shown.items()}
         self._waiting, self._sound = _chunks(values, "waiting"), _chunks(values, "sound")
@@ -174,7 +174,7 @@ class Scenes:
                 self._waiting += frames(chunk)
                 self._waiting.sort(key=lambda c: (c.start, c.modality != "video"))
         if chunk.last:
-            self._open.discard(chunk.modality)
+            self._open -= {chunk.modality}
 
     def _advance(self) -> Iterator[Scene]:
         ready = self.clock if self._open else math.inf  # nothing that begins before is still to come
@@ -238,65 +238,6 @@ class Scenes:
         shown = film(self._takes, [x[0] for x in even.pop("video", [])], start, end)
         others = (Chunk(x, start, end, name) for name, some in even.items() for x in some)
         return Scene(start, end, (*shown, *joined(sound), *others))
-
-
-def frames(chunk: Chunk) -> list[Chunk]:
-    """The frames of a film one by one; anything else as it is."""
-    n = len(chunk.data) if chunk.modality == "video" else 1
-    if n == 1:
-        return [replace(chunk, last=False)]
-    times = [chunk.start + i * (chunk.end - chunk.start) / n for i in range(n)] + [chunk.end]
-    return [Chunk(chunk.data[i : i + 1], times[i], times[i + 1], chunk.modality) for i in range(n)]
-
-
-def after(chunk: Chunk, time: float) -> Chunk | None:
-    """What of a chunk comes from `time` on: of a film the frames that still stand then; None if nothing does."""
-    heard = chunk.modality == "audio"
-    left = until([chunk], time)[1] if heard else [f for f in frames(chunk) if f.end > time + TICK]
-    if left:
-        return replace(chunk, data=torch.cat([f.data for f in left]), start=left[0].start)
-    now = max(chunk.end, time)
-    return replace(chunk, data=chunk.data[:0], start=now, end=now) if chunk.last else None
-
-
-def until(sound: Sequence[Chunk], time: float) -> tuple[list[Chunk], list[Chunk]]:
-    """Sound in order, cut at a time."""
-    first: list[Chunk] = []
-    rest: list[Chunk] = []
-    for chunk in sound:
-        n = round((time - chunk.start) * RATE) if time < chunk.end - TICK else len(chunk.data)
-        if n >= len(chunk.data):
-            first.append(chunk)
-        elif n <= 0:
-            rest.append(chunk)
-        else:
-            at = chunk.start + n / RATE
-            first.append(replace(chunk, data=chunk.data[:n], end=at, last=False))
-            rest.append(replace(chunk, data=chunk.data[n:], start=at))
-    return first, rest
-
-
-def joined(sound: Sequence[Chunk]) -> Iterator[Chunk]:
-    """Sound in one chunk, silent for as long as a gap in it, so that what follows keeps its time; nothing of none."""
-    data: list[Tensor] = []
-    end: float | None = None  # of what came before a gap
-    for run in runs(sound):
-        if end is not None:
-            data.append(run.data.new_zeros(max(0, round((run.start - end) * RATE)), 1))
-        data.append(run.data)
-        end = run.end
-    if data:
-        yield Chunk(torch.cat(data), sound[0].start, sound[-1].end, "audio")
-
-
-def runs(sound: Sequence[Chunk]) -> Iterator[Chunk]:
-    """Sound from gap to gap, each stretch in one chunk."""
-    held: list[Chunk] = []
-    for i, chunk in enumerate(sound):
-        held.append(chunk)
-        if chunk.last or i == len(sound) - 1:
-            yield replace(chunk, data=torch.cat([c.data for c in held]), start=held[0].start)
-            held = []
 
 
 def changed(judge: Judge, frame: Chunk) -> bool:

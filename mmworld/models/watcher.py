@@ -12,7 +12,7 @@ from mmworld.generate.decode import Generation, after, decode
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
-from mmworld.models import scenes
+from mmworld.models import pieces
 from mmworld.models.captioner import DEFAULT, Failure, Tap, cut, one_by_one
 from mmworld.models.looking import look
 from mmworld.models.message import Assistant, Message, Part
@@ -97,7 +97,7 @@ class Watcher:
 
     def after(self, chunk: Chunk, time: float) -> Chunk | None:
         """What of a chunk comes from `time` on; None if nothing does."""
-        return scenes.after(chunk, time)
+        return pieces.after(chunk, time)
 
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Scenes:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import time
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from checkpoints import answerer, captioner, matcher
 from clips import clip
 from PIL import Image
 from safetensors.numpy import load_file
+from test_cli_watch import start
 
 import mmworld
 from mmworld.cli import command
@@ -50,6 +53,52 @@ def test_a_film_is_captioned(at: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert {(c["model"], len(c["revision"])) for c in found} == {(model, 12)}
     assert command(["caption", film, str(at / "0.png"), "--model", model, "--dtype", "bfloat16", "--at-end"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_film_is_watched_and_asked_about(at: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What is said is what caption says; it is found again by its words."""
+    film, flags = str(at / "film.mp4"), ["--model", str(at / "llava"), "--every", "1", "--prompt", "a dog"]
+    assert command(["caption", film, *flags]) == 0
+    said = capsys.readouterr().out
+    assert said.count("] a dog") + said.count("]  a dog") == 6
+    (tmp_path / "q").write_text("what is this?\n")
+    memory = str(tmp_path / "memory")
+    assert command(["watch", film, *flags, "--memory", memory, "--real-time", "--ask", str(tmp_path / "q")]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line for line in told if "] what is this? " in line]
+    assert all(line in told for line in said.splitlines())
+    assert command(["find", "dog", "--memory", memory, "--json", "--most", "9"]) == 0
+    moments = json.loads(capsys.readouterr().out)["moments"]
+    assert sorted((m["start"], m["end"]) for m in moments) == [(i, i + 1) for i in range(6)]
+    assert command(["watch", film, *flags, "--keep", "2"]) == 2
+    assert "a LLaVA keeps nothing across captions (models of ours do)" in capsys.readouterr().err
+
+
+def test_killed_while_it_watches_it_goes_on(at: Path, tmp_path: Path) -> None:
+    """kill -9, with a judge of changes: the captions are those of one that was never killed."""
+    argv, state = ["watch", str(at / "film.mp4"), "--model", str(at / "llava"), "--on-change"], tmp_path / "state"
+    whole, cut = (["-o", str(tmp_path / name)] for name in ("whole.srt", "cut.srt"))
+    assert command([*argv, *whole]) == 0
+    saves = ["--state", state, "--save-every", "0.2", "--real-time"]
+    process, deadline = start(*argv, *cut, *saves, stdout=subprocess.DEVNULL), time.monotonic() + 60
+    while time.monotonic() < deadline and not state.exists():
+        time.sleep(0.05)
+    time.sleep(1.5)
+    process.kill()
+    process.wait()
+    assert command([*argv, *cut, "--state", str(state)]) == 0
+    assert (tmp_path / "cut.srt").read_text() == (tmp_path / "whole.srt").read_text()
+
+
+def test_a_question_that_a_model_does_not_take_is_refused(
+    at: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "q").write_text("what is this?\n")
+    argv = ["watch", str(at / "film.mp4"), "--model", str(at / "blip"), "--every", "1", "--real-time", "--end", "2"]
+    assert command([*argv, "--ask", str(tmp_path / "q")]) == 0
+    told = capsys.readouterr()
+    assert "captions pictures: show it one, and ask nothing" in told.err
+    assert told.out.count("-->") == 2
 
 
 def test_weights_are_rounded_when_asked(at: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,7 @@ def test_several_sources_on_one_clock(capsys: pytest.CaptureFixture[str]) -> Non
     [
         (["--with", "smell=a.csv"], "--with smell=a.csv: give SENSE=SOURCE, of video, audio, points, sensor, image"),
         (["--with", f"audio={SCENE}"], "audio comes from two sources (one session has one source of each sense)"),
+        (["--end", "2", "--state", "s"], "--end with --state: what has ended is not gone on with"),
         (["-o", "a.pdf"], "-o a.pdf: not one of .jsonl, .srt, .vtt, .txt, .tsv"),
     ],
 )
@@ -182,7 +183,7 @@ def test_how_it_stands_is_told_on_stderr(capfd: pytest.CaptureFixture[str]) -> N
     assert command(argv) == 0
     told = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
     assert told
-    assert [s["source"][-9:] for s in told[-1]["sources"]] == ["scene.mp4", "otion.csv"]
+    assert [s["source"] for s in told[-1]["sources"]] == ["scene.mp4", "motion.csv"]
     times = [t["sources"][0]["time"] for t in told]
     assert times == sorted(times)
     assert 0 < told[-1]["state_bytes"] < told[-1]["resident_bytes"]
