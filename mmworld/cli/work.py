@@ -214,6 +214,10 @@ def policy(args: argparse.Namespace) -> Any:
 
     if args.at_end:
         return AtEnd()
+    if args.at_silence:
+        from mmworld.modalities.audio.silence import AtSilence
+
+        return AtSilence(args.at_silence)
     return OnChange() if args.on_change else Every(args.every or 5.0)
 
 

@@ -64,11 +64,15 @@ class Segments:
             self.session.skip(item)
         else:
             self.session.feed(item)
+        self._hear(item)
         yield from self._advance()
 
     def close(self, name: str) -> Iterator[Segment]:
         """The segments that end as the stream `name` does."""
-        if self.session.streams[name].open:
+        stream = self.session.streams[name]
+        if stream.open:
+            if stream.empty is not None:
+                self._hear(Chunk(stream.empty, stream.clock, stream.clock, name, last=True))
             self.session.close(name)
             yield from self._advance()
 
@@ -99,6 +103,10 @@ class Segments:
         self._at = snapshot.restore(self._at, values, "at")
         self._held = [snapshot.restore(NO_BLOCK, values, f"held.{i}") for i in range(values["held"])]
         return self
+
+    def _hear(self, item: Chunk | Gap) -> None:
+        adapter: Any = self.session.world.adapters[item.modality]
+        self._judge.hear(item, adapter.rate)
 
     def _advance(self) -> Iterator[Segment]:
         session = self.session

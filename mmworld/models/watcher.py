@@ -130,6 +130,7 @@ def segments(chunks: Iterable[Chunk], takes: Takes, judge: Judge) -> Iterator[tu
     held: Segment | None = None
     told = -math.inf  # until when
     for whole in chunks:
+        judge.hear(whole, RATE)
         left: Chunk | None = whole
         while left is not None:
             if held is not None and left.start >= _due(held, judge) - (HALF if left.modality == "audio" else TICK):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from mmworld.types import Chunk, Gap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +24,16 @@ class Judge(Protocol):
         least: seconds; a rest shorter than this, at the end of the stream, is not spoken of.
     """
 
-    due: float
     least: float
+
+    @property
+    def due(self) -> float: ...
+
+    def hear(self, item: Chunk | Gap, rate: float | None) -> None:
+        """What comes next of a stream, in rows at `rate` a second, as it came: before `due` is asked for a time that
+        lies after it.
+        """
+        ...
 
     def changed(self, modality: str, x: Tensor, end: float) -> bool:
         """Whether to speak before the next block, tokens x [n, D] that end at `end`."""
@@ -41,6 +52,10 @@ class Policy(Protocol):
         """Seconds after which it speaks at the latest."""
         ...
 
+    def timed(self, modalities: Sequence[str]) -> bool:
+        """Whether of such streams it speaks at set times and at the end, whatever comes."""
+        ...
+
     def start(self, origin: float) -> Judge:
         """The judge of a stream that begins at `origin` seconds."""
         ...
@@ -51,6 +66,9 @@ class AtEnd:
     """Once, when the stream has ended."""
 
     longest: float = field(default=math.inf, init=False)
+
+    def timed(self, modalities: Sequence[str]) -> bool:
+        return True
 
     def start(self, origin: float) -> Judge:
         return _Clock(origin, math.inf)
@@ -69,6 +87,9 @@ class Every:
     @property
     def longest(self) -> float:
         return self.seconds
+
+    def timed(self, modalities: Sequence[str]) -> bool:
+        return True
 
     def start(self, origin: float) -> Judge:
         return _Clock(origin, self.seconds)
@@ -96,6 +117,9 @@ class OnChange:
         if not 0 <= self.shortest <= self.longest:
             raise ValueError(f"shortest must be 0 to {self.longest}, is {self.shortest}")
 
+    def timed(self, modalities: Sequence[str]) -> bool:
+        return set(modalities) == {"image"}
+
     def start(self, origin: float) -> Judge:
         return _Change(self, origin, origin + self.longest)
 
@@ -112,6 +136,9 @@ class _Clock:
     def __post_init__(self) -> None:
         self.due = self.origin + self.seconds
         self.least = 0.0 if self.seconds == math.inf else self.seconds / 10
+
+    def hear(self, item: Chunk | Gap, rate: float | None) -> None:
+        pass
 
     def changed(self, modality: str, x: Tensor, end: float) -> bool:
         return False
@@ -133,6 +160,9 @@ class _Change:
     settled: bool = True
     past: dict[str, Tensor] = field(default_factory=dict)
 
+    def hear(self, item: Chunk | Gap, rate: float | None) -> None:
+        pass
+
     def changed(self, modality: str, x: Tensor, end: float) -> bool:
         now = x.mean(0)
         past = self.past.get(modality)
@@ -148,5 +178,5 @@ class _Change:
         return False
 
     def restart(self, start: float, end: float) -> float:
-        self.begun, self.due = start, start + self.rule.longest
+        self.begun, self.due = start, max(start + self.rule.longest, end)
         return start

@@ -53,6 +53,18 @@ def test_it_says_what_caption_says(tmp_path: Path, capsys: pytest.CaptureFixture
     assert [e["text"] for e in lines(tmp_path / "a.jsonl")] == texts
 
 
+def test_it_speaks_when_speech_is_over(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("google.protobuf", reason="the extra 'onnx' is not installed")
+    speech = str(shared_data / "media" / "audio" / "jfk.flac")
+    flags = [speech, "--at-silence", str(shared_data / "weights" / "silero_vad" / "silero_vad.onnx")]
+    assert command(["caption", *flags]) == 0
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) == 4, "three pauses of half a second and more"
+    assert command(["watch", *flags]) == 0
+    assert capsys.readouterr().out == said
+    assert command(["watch", *flags[:2], "nothing.onnx"]) == 5
+
+
 def test_several_sources_on_one_clock(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["watch", SCENE, "--with", f"sensor={MOTION}", "--every", "3", "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
