@@ -19,7 +19,7 @@ class OneOf(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         namespace.every = namespace.at_silence = None
-        namespace.on_change = namespace.at_end = False
+        namespace.on_change = namespace.at_end = namespace.on_demand = False
         setattr(namespace, self.dest, True if self.nargs == 0 else values)
 
 
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_writing(parser)
 
 
-def add_speech(parser: argparse.ArgumentParser) -> None:
-    """The flags that say when to speak, and with what model."""
+def add_speech(parser: argparse.ArgumentParser) -> Any:
+    """The flags that say when to speak, which are a group that may have more, and with what model."""
     when = parser.add_argument_group("when to speak")
     when.add_argument("--every", type=positive, metavar="S", action=OneOf, help="a caption every S seconds (default 5)")
     when.add_argument("--on-change", nargs=0, default=False, action=OneOf, help="when what is seen or heard changes")
@@ -43,6 +43,7 @@ def add_speech(parser: argparse.ArgumentParser) -> None:
     add_model(model, "nano")
     model.add_argument("--prompt", default="", metavar="TEXT", help="how each caption begins")
     model.add_argument("--seed", type=int, default=0, metavar="N", help="recorded, and set before the first input")
+    return when
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from mmworld.cli.console import SCHEMA_VERSION, shown
 from mmworld.cli.formats import FORMATS, Origin, segment
 from mmworld.errors import ResourceError, UsageError
+from mmworld.models.provisional import Provisional
 from mmworld.types import Caption, Gap
 
 SUFFIXES = ("jsonl", "srt", "vtt", "txt", "tsv")
@@ -21,7 +22,10 @@ def record(event: Any, i: int, origin: Origin) -> dict[str, Any]:
     """An event as one JSON object; `i` counts those before it, answers left out."""
     about = {**vars(origin), "schema_version": SCHEMA_VERSION}
     if isinstance(event, Caption):
-        return {"event": "caption", **segment(i, event), **about}
+        return {"event": "caption", **segment(i, event), "confidence": round(event.confidence, 4), **about}
+    if isinstance(event, Provisional):
+        sure = {"settled": event.settled, "confidence": round(event.caption.confidence, 4)}
+        return {"event": "provisional", **segment(i, event.caption), **sure, **about}
     if isinstance(event, Gap):
         times = {"start": round(event.start, 3), "end": round(event.end, 3)}
         return {"event": "gap", **times, "modality": event.modality, "reason": event.reason, **about}
@@ -29,7 +33,8 @@ def record(event: Any, i: int, origin: Origin) -> dict[str, Any]:
         return {"event": "fault", "of": event.source, "message": str(event.error), **about}
     moments = [{"start": round(m.start, 3), "end": round(m.end, 3), "text": m.text} for m in event.moments]
     answer = {"time": round(event.time, 3), "question": event.question, "text": event.text, "moments": moments}
-    return {"event": "answer", **answer, "avg_logprob": round(event.score, 4), **about}
+    sure = {"avg_logprob": round(event.score, 4), "confidence": round(math.exp(event.score), 4)}
+    return {"event": "answer", **answer, **sure, **about}
 
 
 class Journal:
@@ -123,4 +128,4 @@ class Journal:
 
 def repeats(event: Any) -> bool:
     """Whether the same stream says it again: an answer comes of a question alone."""
-    return isinstance(event, Caption | Gap) or hasattr(event, "error")
+    return isinstance(event, Caption | Provisional | Gap) or hasattr(event, "error")

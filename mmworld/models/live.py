@@ -18,6 +18,7 @@ from mmworld.models import snapshot
 from mmworld.models.captioner import BATCH, Captioner, Failure
 from mmworld.models.modality import split
 from mmworld.models.opening import Opened
+from mmworld.models.provisional import Agreement, Provisional
 from mmworld.models.segments import Segment
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
 from mmworld.stream.memory import Memory, Moment
@@ -51,7 +52,7 @@ class Answer:
     moments: tuple[Moment, ...] = ()
 
 
-Event = Caption | Gap | Failure | Answer
+Event = Caption | Provisional | Gap | Failure | Answer
 
 
 @dataclass(eq=False)
@@ -108,6 +109,7 @@ class Live:
         pressure, patience: see `Intake`.
         start: seconds at which the sources begin.
         memory: where what was told is kept and found again when asked, however long ago; closed with this.
+        provisional: seconds, every so many of which what would be said by now of a segment is told, too.
         resume: a file that `save` wrote, to go on from with the same model and the same sources, opened from `start`.
 
     Attributes:
@@ -127,20 +129,23 @@ class Live:
         pressure: Pressure = "drop",
         patience: float = 2.0,
         start: float = 0.0,
+        provisional: float = math.inf,
         resume: Path | str | None = None,
         memory: Memory | None = None,
     ) -> None:
+        if not provisional > 0:
+            raise UsageError(f"provisional captions every {provisional:g} s: must be more than 0")
         names = [n for s in sources for n in s.modalities]
         if twice := {n for n in names if names.count(n) > 1}:
             raise UsageError(f"{twice.pop()} comes from two sources", hint="one session has one source of each sense")
         self._captioner, self._name, self._memory = captioner, sources[0].name, memory
-        since: list[dict[str, float]] | None = None
+        self._agreement, since = Agreement(), None
         if resume is None:
             self._segments, self.before = captioner.begin(names, start), Count()
         else:
             found = snapshot.read(resume, "live", lambda v: self._restored(v, names, start))
             self._segments, since, self.before = found
-        self._count = self.before
+        self._segments.provisional, self._count = provisional, self.before
         feeds = [self._feed(s, real_time) for s in sources]
         self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
         self._jobs = Jobs(drop=self.pressure == "drop")
@@ -232,6 +237,7 @@ class Live:
     def _restored(self, values: Any, names: Sequence[str], start: float) -> tuple[Any, list[dict[str, float]], Count]:
         if values["model"] != repr(self._captioner.world.config) or values["modalities"] != list(names):
             raise CheckpointError("was saved of another model, or of other streams")
+        self._agreement = snapshot.restore(self._agreement, values, "agreement")
         return self._captioner.restored(values, start), values["sources"], Count(values["events"], values["captions"])
 
     def _post(self, message: Any) -> Any:
@@ -280,7 +286,7 @@ class Live:
 
     def _told(self, segments: Iterable[Segment], came: float) -> None:
         for segment in segments:
-            self._before = segment
+            self._before = segment if segment.final else self._before
             self._jobs.put(Told(segment, came))
 
     def _serve(self, message: Ask | Save) -> None:
@@ -305,18 +311,23 @@ class Live:
     def _do(self, jobs: Sequence[Any]) -> None:
         if isinstance(jobs[0], Told):
             made = self._captioner.say([j.segment for j in jobs], self._name)
-            came = {(j.segment.start, j.segment.end): j.came for j in jobs}
+            told = iter(jobs)  # in the order of the captions; one of which nothing is said has none
             for caption in made:
+                job = next(j for j in told if (j.segment.start, j.segment.end) == (caption.start, caption.end))
+                if not job.segment.final:
+                    self._emit(self._agreement.add(caption))
+                    continue
                 if self._memory is not None:
                     self._memory.add(Moment(caption.start, caption.end, caption.text, caption.source))
-                self._delays.append(time.monotonic() - came[caption.start, caption.end])
+                self._delays.append(time.monotonic() - job.came)
                 self._emit(caption)
             return
         (job,) = jobs
         if isinstance(job, Ask):
             _settle(job.future, lambda: self._answer(job))
         elif isinstance(job, Save):
-            _settle(job.future, lambda: snapshot.write(job.path, "live", job.values | asdict(self._count)))
+            told_so_far = asdict(self._count) | snapshot.leaves(self._agreement, "agreement")
+            _settle(job.future, lambda: snapshot.write(job.path, "live", job.values | told_so_far))
         else:
             self._emit(job)
 
@@ -349,12 +360,14 @@ class Jobs:
         self._open = True
 
     def put(self, item: Any) -> None:
-        """Add an item. With too many segments, wait, or leave out the oldest of them."""
+        """Add an item. With too many segments, wait, or leave out the oldest of them, first of those that go on."""
         with self._changed:
             while self._open and isinstance(item, Told) and self._told() >= WAITING:
                 if self._drop:
-                    self._items.remove(next(i for i in self._items if isinstance(i, Told)))
-                    self.dropped += 1
+                    told = [i for i in self._items if isinstance(i, Told)]
+                    oldest = next((i for i in told if not i.segment.final), told[0])
+                    self._items.remove(oldest)
+                    self.dropped += oldest.segment.final
                 else:
                     self._changed.wait(POLL)
             self._items.append(item)

@@ -21,7 +21,7 @@ class Judge(Protocol):
 
     Attributes:
         due: seconds at which to speak of what ended by then.
-        least: seconds; a rest shorter than this, at the end of the stream, is not spoken of.
+        least: seconds; a rest shorter than this, at the end of the stream, is not spoken of; inf: nor any other.
     """
 
     least: float
@@ -72,6 +72,21 @@ class AtEnd:
 
     def start(self, origin: float) -> Judge:
         return _Clock(origin, math.inf)
+
+
+@dataclass(frozen=True)
+class OnDemand:
+    """Not by itself: only questions are answered."""
+
+    longest: float = field(default=math.inf, init=False)
+
+    def timed(self, modalities: Sequence[str]) -> bool:
+        return False
+
+    def start(self, origin: float) -> Judge:
+        judge = _Clock(origin, math.inf)
+        judge.least = math.inf
+        return judge
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def watch(
     prompt: str = "",
     stop: Stop = STOP,
     keep: Keep | None = None,
+    provisional: float = math.inf,
     real_time: bool = False,
     pressure: Pressure = "drop",
     patience: float = 2.0,
@@ -56,7 +57,7 @@ def watch(
             connected again, its outage a `Gap`.
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
         real_time: play files no faster than they were recorded.
-        pressure, patience, resume: see `Live`.
+        provisional, pressure, patience, resume: see `Live`.
         memory: a file in which what was told is kept, and found again when asked; gone on with if it is there.
         start, end, fps: of files, see `Captioner.stream`.
 
@@ -77,6 +78,7 @@ def watch(
     bank = None if memory is None else Memory(memory, lambda text: world.meaning(text).numpy(force=True))
     how: dict[str, Any] = {
         "real_time": real_time,
+        "provisional": provisional,
         "pressure": pressure,
         "patience": patience,
         "start": start,
