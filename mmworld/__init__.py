@@ -32,6 +32,8 @@ _PUBLIC = {
     "AtEnd": "mmworld.stream.policy",
     "Every": "mmworld.stream.policy",
     "OnChange": "mmworld.stream.policy",
+    "OnDemand": "mmworld.stream.policy",
+    "AtSilence": "mmworld.modalities.audio.silence",
 }
 __all__ = ["__version__", *_PUBLIC]
 

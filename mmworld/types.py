@@ -158,3 +158,8 @@ class Caption:
 
     def __post_init__(self) -> None:
         _check_times(self.start, self.end)
+
+    @property
+    def confidence(self) -> float:
+        """From 0 to 1: the geometric mean of its tokens' probabilities."""
+        return math.exp(self.score)

@@ -15,10 +15,11 @@ from mmworld.errors import UsageError
 
 
 class OneOf(argparse.Action):
-    """One of --every, --on-change and --at-end: the last one given holds."""
+    """One of the ways to speak: the last one given holds."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        namespace.every, namespace.on_change, namespace.at_end = None, False, False
+        namespace.every = namespace.at_silence = None
+        namespace.on_change = namespace.at_end = namespace.on_demand = False
         setattr(namespace, self.dest, True if self.nargs == 0 else values)
 
 
@@ -30,16 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_writing(parser)
 
 
-def add_speech(parser: argparse.ArgumentParser) -> None:
-    """The flags that say when to speak, and with what model."""
+def add_speech(parser: argparse.ArgumentParser) -> Any:
+    """The flags that say when to speak, which are a group that may have more, and with what model."""
     when = parser.add_argument_group("when to speak")
     when.add_argument("--every", type=positive, metavar="S", action=OneOf, help="a caption every S seconds (default 5)")
     when.add_argument("--on-change", nargs=0, default=False, action=OneOf, help="when what is seen or heard changes")
+    silence = "when nobody speaks any more, by Silero's voice activity detector in this ONNX file"
+    when.add_argument("--at-silence", metavar="FILE", action=OneOf, help=silence)
     when.add_argument("--at-end", nargs=0, default=False, action=OneOf, help="once, of the whole input")
     model = parser.add_argument_group("model")
     add_model(model, "nano")
     model.add_argument("--prompt", default="", metavar="TEXT", help="how each caption begins")
     model.add_argument("--seed", type=int, default=0, metavar="N", help="recorded, and set before the first input")
+    return when
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from mmworld.cli.console import SCHEMA_VERSION, shown
 from mmworld.cli.formats import FORMATS, Origin, segment
 from mmworld.errors import ResourceError, UsageError
 from mmworld.models.events import repeats
+from mmworld.models.provisional import Provisional
 from mmworld.types import Caption, Gap
 
 SUFFIXES = ("jsonl", "srt", "vtt", "txt", "tsv")
@@ -22,7 +23,10 @@ def record(event: Any, i: int, origin: Origin) -> dict[str, Any]:
     """An event as one JSON object; `i` counts those before it, answers left out."""
     about = {**vars(origin), "schema_version": SCHEMA_VERSION}
     if isinstance(event, Caption):
-        return {"event": "caption", **segment(i, event), **about}
+        return {"event": "caption", **segment(i, event), "confidence": round(event.confidence, 4), **about}
+    if isinstance(event, Provisional):
+        sure = {"settled": event.settled, "confidence": round(event.caption.confidence, 4)}
+        return {"event": "provisional", **segment(i, event.caption), **sure, **about}
     if isinstance(event, Gap):
         times = {"start": round(event.start, 3), "end": round(event.end, 3)}
         return {"event": "gap", **times, "modality": event.modality, "reason": event.reason, **about}
@@ -30,7 +34,8 @@ def record(event: Any, i: int, origin: Origin) -> dict[str, Any]:
         return {"event": "fault", "of": event.source, "message": str(event.error), **about}
     moments = [{"start": round(m.start, 3), "end": round(m.end, 3), "text": m.text} for m in event.moments]
     answer = {"time": round(event.time, 3), "question": event.question, "text": event.text, "moments": moments}
-    return {"event": "answer", **answer, "avg_logprob": round(event.score, 4), **about}
+    sure = {"avg_logprob": round(event.score, 4), "confidence": round(math.exp(event.score), 4)}
+    return {"event": "answer", **answer, **sure, **about}
 
 
 class Journal:

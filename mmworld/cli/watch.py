@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmworld.cli.caption import add_speech
+from mmworld.cli.caption import OneOf, add_speech
 from mmworld.cli.console import say, shown
 from mmworld.cli.flags import SWITCH, positive
 from mmworld.cli.inputs import add_gate, base, opened, settle_gate, span
@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="file, folder, - for stdin, /dev/video0, rtsp://…")
     joined = "another source on the same clock: sensor=log.csv; repeatable"
     parser.add_argument("--with", dest="others", action="append", default=[], metavar="SENSE=SOURCE", help=joined)
-    add_speech(parser)
+    when = add_speech(parser)
+    when.add_argument("--on-demand", nargs=0, default=False, action=OneOf, help="only where asked")
+    so_far = "every S seconds tell what would be said by now; not in srt, vtt, txt and tsv"
+    when.add_argument("--provisional", type=positive, metavar="S", help=so_far)
     group = parser.add_argument_group("how it watches")
     group.add_argument("--real-time", **SWITCH, help="play files no faster than they were recorded")
     group.add_argument(
@@ -135,6 +138,7 @@ def _live(args: argparse.Namespace, resume: Path | None, tap: Any) -> tuple[Any,
     origin = Origin(args.source, args.model, revision(find(args.model)), args.seed)
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
     how |= {"keep": Keep(args.keep) if args.keep else None}
+    how |= {"provisional": args.provisional or math.inf}
     how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, **span(args)}
     return watch(source, model=chosen(args), resume=resume, tap=tap, **others, **how), origin
 
@@ -227,11 +231,15 @@ def _print(event: Any, i: int, origin: Any, as_json: bool) -> None:
 
 def _line(event: Any, origin: Any, caption_line: Any) -> str:
     from mmworld.cli.formats import clock
+    from mmworld.models.provisional import Provisional
     from mmworld.types import Caption, Gap
 
     if isinstance(event, Caption):
         return str(caption_line(0, event, origin)).rstrip("\n")
     if isinstance(event, Gap):
         return f"[{clock(event.start)} --> {clock(event.end)}]  (no {event.modality}: {event.reason})"
+    if isinstance(event, Provisional):
+        told = event.caption
+        return f"[{clock(told.start)} --> {clock(told.end)} …]  {told.text}"
     recalled = "".join(f"\n    {clock(m.start)}  {m.text}" for m in event.moments)
     return f"[{clock(event.time)}] {event.question} {event.text}{recalled}"

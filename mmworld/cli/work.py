@@ -210,10 +210,16 @@ class Work:
 
 def policy(args: argparse.Namespace) -> Any:
     """When to speak, as the flags say."""
-    from mmworld.stream.policy import AtEnd, Every, OnChange
+    from mmworld.stream.policy import AtEnd, Every, OnChange, OnDemand
 
     if args.at_end:
         return AtEnd()
+    if "on_demand" in args and args.on_demand:
+        return OnDemand()
+    if args.at_silence:
+        from mmworld.modalities.audio.silence import AtSilence
+
+        return AtSilence(args.at_silence)
     return OnChange() if args.on_change else Every(args.every or 5.0)
 
 

@@ -24,7 +24,7 @@ from mmworld.models.teller import Cutting, S_co
 from mmworld.models.world import Item, World
 from mmworld.stream.economy import Economy
 from mmworld.stream.ops import batched, join, merge, prefetch
-from mmworld.stream.policy import TICK, Every, OnChange, Policy
+from mmworld.stream.policy import TICK, Every, Policy
 from mmworld.types import Caption, Chunk, Source
 
 DEFAULT = Every(5.0)
@@ -217,7 +217,7 @@ class Captioner:
 
     def _short(self, opened: Opened, start: float) -> Short | Opened:
         """The whole of `opened` if it is short and nothing in it could make the policy speak before its end."""
-        if opened.live or (isinstance(self.policy, OnChange) and opened.modalities != ("image",)):
+        if opened.live or not self.policy.timed(opened.modalities):
             return opened
         read: list[Chunk] = []
         limit = start + min(self.policy.longest, SHORT)

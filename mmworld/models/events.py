@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mmworld.errors import MediaError, MMWorldError
+from mmworld.models.provisional import Provisional
 from mmworld.stream.memory import Moment
 from mmworld.types import Caption, Gap
 
@@ -36,7 +37,7 @@ class Answer:
     moments: tuple[Moment, ...] = ()
 
 
-Event = Caption | Gap | Failure | Answer
+Event = Caption | Provisional | Gap | Failure | Answer
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,21 @@ class Count:
 
 def repeats(event: Any) -> bool:
     """Whether the same stream says it again: an answer comes of a question alone."""
-    return isinstance(event, Caption | Gap | Failure)
+    return isinstance(event, Caption | Provisional | Gap | Failure)
 
 
-def plain(event: Caption | Gap | Failure) -> dict[str, Any]:
+def plain(event: Caption | Provisional | Gap | Failure) -> dict[str, Any]:
     """An event as JSON takes it."""
     if isinstance(event, Failure):
         return {"event": "Failure", "source": event.source, "message": str(event.error)}
     return {"event": type(event).__name__, **asdict(event)}
 
 
-def event(said: Mapping[str, Any]) -> Caption | Gap | Failure:
+def event(said: Mapping[str, Any]) -> Caption | Provisional | Gap | Failure:
     """The event that `plain` wrote; of a fault, its message alone."""
     kind, values = said["event"], {n: x for n, x in said.items() if n != "event"}
     if kind == "Failure":
         return Failure(values["source"], MediaError("fault", values["message"]))
+    if kind == "Provisional":
+        return Provisional(Caption(**values["caption"] | {"words": ()}), values["settled"])
     return Gap(**values) if kind == "Gap" else Caption(**values | {"words": ()})

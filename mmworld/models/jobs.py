@@ -56,12 +56,14 @@ class Jobs:
         self._open = True
 
     def put(self, item: Any) -> None:
-        """Add an item. With too many segments, wait, or leave out the oldest of them."""
+        """Add an item. With too many segments, wait, or leave out the oldest of them, first of those that go on."""
         with self._changed:
             while self._open and isinstance(item, Told) and self._told() >= self._most:
                 if self._drop:
-                    self._items.remove(next(i for i in self._items if isinstance(i, Told)))
-                    self.dropped += 1
+                    told = [i for i in self._items if isinstance(i, Told)]
+                    oldest = next((i for i in told if not i.segment.final), told[0])
+                    self._items.remove(oldest)
+                    self.dropped += oldest.segment.final
                 else:
                     self._changed.wait(POLL)
             self._items.append(item)

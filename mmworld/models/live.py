@@ -17,6 +17,7 @@ from mmworld.models.events import Answer, Count, Event, Failure, event
 from mmworld.models.jobs import Ask, Jobs, Save, Told, settle
 from mmworld.models.opening import Opened
 from mmworld.models.outbox import Outbox
+from mmworld.models.provisional import Agreement
 from mmworld.models.teller import Span, Teller
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
 from mmworld.stream.memory import Memory, Moment
@@ -42,6 +43,7 @@ class Live:
         pressure, patience: see `Intake`.
         start: seconds at which the sources begin.
         memory: where what was told is kept and found again when asked, however long ago; closed with this.
+        provisional: seconds, every so many of which what would be said by now of a segment is told, too.
         tap: is shown every chunk that is perceived, by the thread that perceives.
         resume: a file that `save` wrote, to go on from with the same model and the same sources, opened from `start`.
 
@@ -62,15 +64,18 @@ class Live:
         pressure: Pressure = "drop",
         patience: float = 2.0,
         start: float = 0.0,
+        provisional: float = math.inf,
         resume: Path | str | None = None,
         memory: Memory | None = None,
         tap: Callable[[Chunk], object] | None = None,
     ) -> None:
+        if not provisional > 0:
+            raise UsageError(f"provisional captions every {provisional:g} s: must be more than 0")
         names = [n for s in sources for n in s.modalities]
         if twice := {n for n in names if names.count(n) > 1}:
             raise UsageError(f"{twice.pop()} comes from two sources", hint="one session has one source of each sense")
         self._teller, self._name, self._memory = teller, sources[0].name, memory
-        self._tap = tap
+        self._tap, self._agreement = tap, Agreement()
         since: list[dict[str, float]] | None = None
         self.before = Count()
         untold: list[Event] = []
@@ -79,6 +84,7 @@ class Live:
         else:
             found = snapshot.read(resume, "live", lambda v: self._restored(v, names, start))
             self._segments, since, self.before, untold = found
+        self._segments.provisional = provisional
         self._outbox = Outbox(self.before, untold)
         feeds = [self._feed(s, real_time) for s in sources]
         self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
@@ -162,6 +168,7 @@ class Live:
         if values["model"] != self._teller.identity or values["modalities"] != list(names):
             raise CheckpointError("was saved of another model, or of other streams")
         untold: list[Event] = [event(said) for said in values["untold"]]
+        self._agreement = snapshot.restore(self._agreement, values, "agreement")
         before = Count(values["events"], values["captions"])
         return self._teller.restored(values, start), values["sources"], before, untold
 
@@ -230,18 +237,23 @@ class Live:
     def _do(self, jobs: Sequence[Any]) -> None:
         if isinstance(jobs[0], Told):
             made = self._teller.say([j.segment for j in jobs], self._name)
-            came = {(j.segment.start, j.segment.end): j.came for j in jobs}
+            told = iter(jobs)  # in the order of the captions; one of which nothing is said has none
             for caption in made:
+                job = next(j for j in told if (j.segment.start, j.segment.end) == (caption.start, caption.end))
+                if not job.segment.final:
+                    self._outbox.put(self._agreement.add(caption))
+                    continue
                 if self._memory is not None:
                     self._memory.add(Moment(caption.start, caption.end, caption.text, caption.source))
-                self._delays.append(time.monotonic() - came[caption.start, caption.end])
+                self._delays.append(time.monotonic() - job.came)
                 self._outbox.put(caption)
             return
         (job,) = jobs
         if isinstance(job, Ask):
             settle(job.future, lambda: self._answer(job))
         elif isinstance(job, Save):
-            settle(job.future, lambda: snapshot.write(job.path, "live", job.values | self._outbox.leaves()))
+            said = self._outbox.leaves() | snapshot.leaves(self._agreement, "agreement")
+            settle(job.future, lambda: snapshot.write(job.path, "live", job.values | said))
         else:
             self._outbox.put(job)
 

@@ -38,6 +38,7 @@ class Scene:
     start: float
     end: float
     parts: tuple[Chunk, ...]
+    final: bool = True
 
     @property
     def empty(self) -> bool:
@@ -76,6 +77,7 @@ class Scenes:
 
     def __init__(self, takes: Takes, modalities: Sequence[str], judge: Judge) -> None:
         self._takes, self._judge = takes, judge
+        self.provisional = math.inf
         self._limit = min(takes.seconds, LONGEST if "audio" in modalities else math.inf)
         self._clocks = dict.fromkeys(modalities, -math.inf)
         self._open = frozenset(modalities)  # replaced, never changed: other threads read it
@@ -111,6 +113,9 @@ class Scenes:
         if item.modality not in self._open:
             known = "that stream has ended" if item.modality in self._clocks else f"wanted is {', '.join(self._clocks)}"
             raise UsageError(f"{item!r}: {known}")
+        if self.provisional < math.inf:
+            raise UsageError("a borrowed model tells nothing provisional", hint="leave out --provisional")
+        self._judge.hear(item, RATE if item.modality == "audio" else None)
         self._clocks[item.modality] = max(self._clocks[item.modality], item.end)
         if isinstance(item, Gap):
             if item.modality == "audio" and self._sound:

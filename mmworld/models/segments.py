@@ -19,11 +19,12 @@ HELD = 64
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """[start, end) seconds, and what the backbone has read by their end."""
+    """[start, end) seconds, and what the backbone has read by their end; one that is not `final` goes on."""
 
     start: float
     end: float
     context: KVState
+    final: bool = True
 
     @property
     def empty(self) -> bool:
@@ -40,12 +41,14 @@ class Progress:
         seen: end of the last block in it.
         filled: there is something in it.
         spoken: there was a segment before.
+        told: times at which it was given before its end.
     """
 
     start: float = -math.inf
     seen: float = -math.inf
     filled: bool = False
     spoken: bool = False
+    told: int = 0
 
 
 class Segments:
@@ -55,10 +58,14 @@ class Segments:
         session: fresh.
         judge: says when a segment ends.
         rolling: a segment's context is all that the session's window holds, not what came in the segment alone.
+
+    Attributes:
+        provisional: seconds, every so many of which a segment is given as it is by then, too; inf: only at its end.
     """
 
     def __init__(self, session: Session, judge: Judge, *, rolling: bool = False) -> None:
         self.session, self._judge, self._rolling = session, judge, rolling
+        self.provisional = math.inf
         self._at = Progress()
         self._held: list[Block] = []
 
@@ -83,11 +90,15 @@ class Segments:
             self.session.skip(item)
         else:
             self.session.feed(item)
+        self._hear(item)
         yield from self._advance()
 
     def close(self, name: str) -> Iterator[Segment]:
         """The segments that end as the stream `name` does."""
-        if self.session.streams[name].open:
+        stream = self.session.streams[name]
+        if stream.open:
+            if stream.empty is not None:
+                self._hear(Chunk(stream.empty, stream.clock, stream.clock, name, last=True))
             self.session.close(name)
             yield from self._advance()
 
@@ -119,6 +130,10 @@ class Segments:
         self._held = [snapshot.restore(NO_BLOCK, values, f"held.{i}") for i in range(values["held"])]
         return self
 
+    def _hear(self, item: Chunk | Gap) -> None:
+        adapter: Any = self.session.world.adapters[item.modality]
+        self._judge.hear(item, adapter.rate)
+
     def _advance(self) -> Iterator[Segment]:
         session = self.session
         if session.done == -math.inf:
@@ -126,22 +141,31 @@ class Segments:
         if self._at.start == -math.inf:
             self._begin(session.begin)
         while True:
-            due = self._judge.due
+            end, due = self._judge.due, self._due
             yield from self._enter(session.due(due))
-            if self._judge.due != due:
+            if (self._judge.due, self._due) != (end, due):
                 continue
             if session.done < due - TICK:
                 return
             if session.ended and session.clock <= due + TICK:
                 yield from self._enter(session.due())  # a last block may end later than its stream
-                yield from self._rest(session.clock if session.clock < due - TICK else due)
+                yield from self._rest(session.clock if session.clock < end - TICK else end)
                 return
-            if self._at.filled:
+            if due < end and session.clock <= due + TICK:
+                return  # the stream may end here, and then the segment does
+            if due < end:
+                yield from self._so_far(due, end)
+            elif self._at.filled:
                 yield from self._speak(due)
             elif (block := session.next) is not None:
-                self._at.start = self._judge.restart(block.start, block.end)
+                self._at.start, self._at.told = self._judge.restart(block.start, block.end), 0
             else:
                 return
+
+    @property
+    def _due(self) -> float:
+        """When the segment is given next, at its end or before."""
+        return min(self._judge.due, self._at.start + (self._at.told + 1) * self.provisional)
 
     def _enter(self, blocks: Sequence[Block]) -> Iterator[Segment]:
         ready: list[Block] = []
@@ -163,9 +187,17 @@ class Segments:
             self._held = []
 
     def _rest(self, now: float) -> Iterator[Segment]:
-        if self._at.filled and (not self._at.spoken or now - self._at.start >= self._judge.least):
+        asked = self._judge.least < math.inf
+        if self._at.filled and asked and (not self._at.spoken or now - self._at.start >= self._judge.least):
             yield from self._speak(max(now, self._at.start))
         self._at.filled = False
+
+    def _so_far(self, now: float, end: float) -> Iterator[Segment]:
+        """The segment as it is at `now`; it goes on to `end`, or to where the judge ends it before."""
+        self._at.told += 1
+        if self._at.filled and now < end - TICK:
+            self._put([], most=0)
+            yield Segment(self._at.start, now, self.session.context.fork(), final=False)
 
     def _speak(self, now: float) -> Iterator[Segment]:
         """End the segment at `now`."""
@@ -177,5 +209,5 @@ class Segments:
         self._begin(now)
 
     def _begin(self, now: float) -> None:
-        self._at.start = now
+        self._at.start, self._at.told = now, 0
         self._judge.restart(now, now + 2 * TICK)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmworld.errors import CheckpointError
 from mmworld.weights.checkpoint import load_safetensors, read_header, save_tensors
@@ -40,8 +41,11 @@ def read(path: Path | str, kind: str, make: Callable[[Mapping[str, Any]], T]) ->
 def leaves(state: Any, path: str) -> dict[str, Any]:
     """Every tensor and plain value in `state`, by name.
 
-    A dataclass is its fields, a dict its items, an object with `tensors()` what that gives; all else is a leaf.
+    A dataclass is its fields, a dict its items, an object with `tensors()` what that gives, a module nothing, as its
+    weights are the model's; all else is a leaf.
     """
+    if isinstance(state, nn.Module):
+        return {}
     if hasattr(state, "tensors"):
         return {f"{path}.{name}": x for name, x in state.tensors().items()}
     if is_dataclass(state):
@@ -49,7 +53,7 @@ def leaves(state: Any, path: str) -> dict[str, Any]:
     elif isinstance(state, dict):
         parts = state
     else:
-        return {path: state}
+        return {path: list(state) if isinstance(state, deque) else state}
     return {n: x for name, part in parts.items() for n, x in leaves(part, f"{path}.{name}").items()}
 
 
@@ -59,6 +63,8 @@ def restore(like: Any, values: Mapping[str, Any], path: str) -> Any:
     Raises:
         CheckpointError: a leaf is missing.
     """
+    if isinstance(like, nn.Module):
+        return like
     if hasattr(like, "tensors"):
         return type(like).from_tensors(_within(values, path))
     if is_dataclass(like) and not isinstance(like, type):
@@ -73,6 +79,8 @@ def restore(like: Any, values: Mapping[str, Any], path: str) -> Any:
     if path not in values:
         raise CheckpointError(f"a saved state without {path}")
     value = values[path]
+    if isinstance(like, deque):
+        return deque(value, like.maxlen)
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -25,13 +25,24 @@ class Span(Protocol):
         """Whether there is nothing in it."""
         ...
 
+    @property
+    def final(self) -> bool:
+        """Whether it has ended; one that has not goes on."""
+        ...
+
 
 S = TypeVar("S", bound=Span)
 S_co = TypeVar("S_co", bound=Span, covariant=True)
 
 
 class Cutting(Protocol[S_co]):
-    """One stream of any mixture, cut into segments as it comes: what is held of it, bounded."""
+    """One stream of any mixture, cut into segments as it comes: what is held of it, bounded.
+
+    Attributes:
+        provisional: seconds, every so many of which a segment is given as it is by then, too; inf: only at its end.
+    """
+
+    provisional: float
 
     @property
     def clock(self) -> float:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from mmworld.types import Chunk, Gap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,11 +21,19 @@ class Judge(Protocol):
 
     Attributes:
         due: seconds at which to speak of what ended by then.
-        least: seconds; a rest shorter than this, at the end of the stream, is not spoken of.
+        least: seconds; a rest shorter than this, at the end of the stream, is not spoken of; inf: nor any other.
     """
 
-    due: float
     least: float
+
+    @property
+    def due(self) -> float: ...
+
+    def hear(self, item: Chunk | Gap, rate: float | None) -> None:
+        """What comes next of a stream, in rows at `rate` a second, as it came: before `due` is asked for a time that
+        lies after it.
+        """
+        ...
 
     def changed(self, modality: str, x: Tensor, end: float) -> bool:
         """Whether to speak before the next block, tokens x [n, D] that end at `end`."""
@@ -41,6 +52,10 @@ class Policy(Protocol):
         """Seconds after which it speaks at the latest."""
         ...
 
+    def timed(self, modalities: Sequence[str]) -> bool:
+        """Whether of such streams it speaks at set times and at the end, whatever comes."""
+        ...
+
     def start(self, origin: float) -> Judge:
         """The judge of a stream that begins at `origin` seconds."""
         ...
@@ -52,8 +67,26 @@ class AtEnd:
 
     longest: float = field(default=math.inf, init=False)
 
+    def timed(self, modalities: Sequence[str]) -> bool:
+        return True
+
     def start(self, origin: float) -> Judge:
         return _Clock(origin, math.inf)
+
+
+@dataclass(frozen=True)
+class OnDemand:
+    """Not by itself: only questions are answered."""
+
+    longest: float = field(default=math.inf, init=False)
+
+    def timed(self, modalities: Sequence[str]) -> bool:
+        return False
+
+    def start(self, origin: float) -> Judge:
+        judge = _Clock(origin, math.inf)
+        judge.least = math.inf
+        return judge
 
 
 @dataclass(frozen=True)
@@ -69,6 +102,9 @@ class Every:
     @property
     def longest(self) -> float:
         return self.seconds
+
+    def timed(self, modalities: Sequence[str]) -> bool:
+        return True
 
     def start(self, origin: float) -> Judge:
         return _Clock(origin, self.seconds)
@@ -96,6 +132,9 @@ class OnChange:
         if not 0 <= self.shortest <= self.longest:
             raise ValueError(f"shortest must be 0 to {self.longest}, is {self.shortest}")
 
+    def timed(self, modalities: Sequence[str]) -> bool:
+        return set(modalities) == {"image"}
+
     def start(self, origin: float) -> Judge:
         return _Change(self, origin, origin + self.longest)
 
@@ -112,6 +151,9 @@ class _Clock:
     def __post_init__(self) -> None:
         self.due = self.origin + self.seconds
         self.least = 0.0 if self.seconds == math.inf else self.seconds / 10
+
+    def hear(self, item: Chunk | Gap, rate: float | None) -> None:
+        pass
 
     def changed(self, modality: str, x: Tensor, end: float) -> bool:
         return False
@@ -133,6 +175,9 @@ class _Change:
     settled: bool = True
     past: dict[str, Tensor] = field(default_factory=dict)
 
+    def hear(self, item: Chunk | Gap, rate: float | None) -> None:
+        pass
+
     def changed(self, modality: str, x: Tensor, end: float) -> bool:
         now = x.mean(0)
         past = self.past.get(modality)
@@ -148,5 +193,5 @@ class _Change:
         return False
 
     def restart(self, start: float, end: float) -> float:
-        self.begun, self.due = start, start + self.rule.longest
+        self.begun, self.due = start, max(start + self.rule.longest, end)
         return start

@@ -39,6 +39,7 @@ def watch(
     prompt: str = "",
     stop: Stop = STOP,
     keep: Keep | None = None,
+    provisional: float = math.inf,
     real_time: bool = False,
     pressure: Pressure = "drop",
     patience: float = 2.0,
@@ -63,7 +64,7 @@ def watch(
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
             Models of ours alone do.
         real_time: play files no faster than they were recorded.
-        pressure, patience, resume, tap: see `Live`.
+        provisional, pressure, patience, resume, tap: see `Live`.
         memory: a file in which what was told is kept, and found again when asked; gone on with if it is there. What a
             borrowed model told is found by its words and its time, not by its meaning.
         start, end, fps: of files, see `Captioner.stream`.
@@ -83,6 +84,7 @@ def watch(
     bank = None if memory is None else Memory(memory, _meaning(found))
     how: dict[str, Any] = {
         "real_time": real_time,
+        "provisional": provisional,
         "pressure": pressure,
         "patience": patience,
         "start": start,

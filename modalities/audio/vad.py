@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,17 @@ class VADState:
     def fork(self) -> VADState:
         """An independent copy; the tensors are never written in place."""
         return VADState(self.heard, self.lstm.fork())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What it remembers, by name."""
+        layers = {f"{i}.{n}": x for i, pair in enumerate(self.lstm.layers) for n, x in zip("cm", pair, strict=True)}
+        return {"heard": self.heard, **layers}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> VADState:
+        """The state whose `tensors` these are."""
+        depth = len(tensors) // 2
+        return cls(tensors["heard"], LSTMState([(tensors[f"{i}.c"], tensors[f"{i}.m"]) for i in range(depth)]))
 
 
 class SileroVAD(nn.Module):

@@ -24,6 +24,7 @@ from mmworld.cli.formats import Origin
 from mmworld.cli.journal import Journal
 from mmworld.cli.view import state, table
 from mmworld.errors import UsageError
+from mmworld.models.provisional import Provisional
 from mmworld.stream.intake import Lane
 from mmworld.types import Caption, Gap
 
@@ -60,6 +61,18 @@ def test_it_draws_what_it_watched(tmp_path: Path) -> None:
     width, height = Image.open(plot).size
     assert width > 1000
     assert height > 500
+
+
+def test_it_speaks_when_speech_is_over(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("google.protobuf", reason="the extra 'onnx' is not installed")
+    speech = str(shared_data / "media" / "audio" / "jfk.flac")
+    flags = [speech, "--at-silence", str(shared_data / "weights" / "silero_vad" / "silero_vad.onnx")]
+    assert command(["caption", *flags]) == 0
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) == 4, "three pauses of half a second and more"
+    assert command(["watch", *flags]) == 0
+    assert capsys.readouterr().out == said
+    assert command(["watch", *flags[:2], "nothing.onnx"]) == 5
 
 
 def test_several_sources_on_one_clock(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +147,36 @@ def test_questions_are_answered_as_they_come(capsys: pytest.CaptureFixture[str],
     assert "] a red " in out
 
 
+def test_what_would_be_said_by_now_is_told_where_it_can_be_taken_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = [[x for s in ("jsonl", "srt") for x in ("-o", str(tmp_path / f"{stem}.{s}"))] for stem in "ab"]
+    same = ["watch", SCENE, "--every", "3", "--end", "6"]
+    assert command([*same, *outputs[0]]) == 0
+    said = capsys.readouterr().out
+    assert command([*same, *outputs[1], "--provisional", "1"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line for line in shown if "…]" not in line] == said.splitlines()
+    assert (tmp_path / "a.srt").read_text() == (tmp_path / "b.srt").read_text()
+    events = lines(tmp_path / "b.jsonl")
+    spans = [(e["event"], e["start"], e["end"]) for e in events]
+    assert [s for s in spans if s[0] == "caption"] == [("caption", 0.0, 3.0), ("caption", 3.0, 6.0)]
+    so_far = {s[1:] for s in spans if s[0] == "provisional"}
+    assert so_far
+    assert so_far <= {(0.0, 1.0), (0.0, 2.0), (3.0, 4.0), (3.0, 5.0)}
+    assert all(str(e["text"]).startswith(str(e.get("settled", ""))) for e in events)
+    assert all(e["confidence"] == pytest.approx(2.718282 ** float(str(e["avg_logprob"])), abs=1e-3) for e in events)
+
+
+def test_on_demand_it_says_nothing_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "q").write_text("a red\n")
+    same = ["watch", SCENE, "--end", "2", "--real-time", "--json", "--on-demand"]
+    assert command([*same, "--ask", str(tmp_path / "q")]) == 0
+    assert [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()] == ["answer"]
+    assert command([*same, "--every", "1"]) == 0
+    assert capsys.readouterr().out.count('"caption"') == 2
+
+
 def caption(i: int) -> Caption:
     return Caption(f"number {i}", float(i), i + 1.0, -0.5, "a.mp4")
 
@@ -141,7 +184,8 @@ def caption(i: int) -> Caption:
 @pytest.mark.parametrize("suffix", ["jsonl", "srt", "vtt", "txt", "tsv"])
 def test_a_journal_cut_anywhere_is_gone_on_with(suffix: str, tmp_path: Path) -> None:
     """Written to its end, cut at any byte, and gone on with from any earlier state, it is what it would have been."""
-    events = [caption(0), Gap(1.0, 2.0, "video", "outage", "cam"), caption(1), caption(2), caption(3)]
+    outage, so_far = Gap(1.0, 2.0, "video", "outage", "cam"), Provisional(caption(1), "number")
+    events = [caption(0), outage, so_far, caption(1), caption(2), caption(3)]
     kept = events if suffix == "jsonl" else [e for e in events if isinstance(e, Caption)]
     path = tmp_path / f"a.{suffix}"
 

@@ -77,6 +77,12 @@ def test_on_change_speaks_at_the_latest_after_longest() -> None:
     assert judge.due == 15.0
 
 
+def test_on_change_is_not_due_before_the_first_block_has_ended() -> None:
+    judge = OnChange(shortest=0.0, longest=0.1).start(0.0)
+    assert judge.restart(3.0, 3.5) == 3.0
+    assert judge.due == 3.5
+
+
 @pytest.mark.parametrize(
     "make", [lambda: Every(0.0), lambda: Every(math.nan), lambda: OnChange(0.0), lambda: OnChange(0.3, shortest=99.0)]
 )
