@@ -23,7 +23,8 @@ MODALITIES = ("video", "audio", "points", "sensor", "image")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `mmworld watch`."""
-    parser.add_argument("source", metavar="SOURCE", help="file, folder, - for stdin, /dev/video0, rtsp://…")
+    there = "file, folder, - for stdin, /dev/video0, mic:, mic:NAME, screen:, rtsp://…, rtmp://…, https://….m3u8"
+    parser.add_argument("source", metavar="SOURCE", help=there)
     joined = "another source on the same clock: sensor=log.csv; repeatable"
     parser.add_argument("--with", dest="others", action="append", default=[], metavar="SENSE=SOURCE", help=joined)
     add_speech(parser)
@@ -50,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     written.add_argument("--save-every", type=positive, default=60.0, metavar="S", help="seconds between saves (60)")
     written.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="on stderr")
     written.add_argument("--json", **SWITCH, help="an object for each event on standard output")
-    add_gate(parser)
+    allowed = "rtsp:, rtmp: and https:….m3u8 streams may come from HOST[:PORT]; repeatable"
+    add_gate(parser).add_argument("--allow-host", action="append", default=[], metavar="HOST", help=allowed)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,6 +100,7 @@ def _live(args: argparse.Namespace, resume: Path | None) -> tuple[Any, Any]:
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
     how |= {"keep": Keep(args.keep) if args.keep else None}
     how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, "resume": resume, **span(args)}
+    how |= {"allow_hosts": [] if args.offline else args.allow_host}
     return watch(source, model=chosen(args), **others, **how), origin
 
 

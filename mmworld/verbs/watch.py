@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def watch(
     start: float = 0.0,
     end: float | None = None,
     fps: float | None = None,
+    allow_hosts: Sequence[str] = (),
     memory: Path | str | None = None,
     resume: Path | str | None = None,
     **sources: Source | Media | Opened,
@@ -52,12 +54,13 @@ def watch(
                 print(event)
 
     Args:
-        source: what `mmworld.stream` takes, or a camera: "/dev/video0", "rtsp://host/path". A camera that is lost is
-            connected again, its outage a `Gap`.
+        source: what `mmworld.stream` takes, or what is live: "/dev/video0", "mic:", "screen:", "rtsp://host/path",
+            "rtmp://host/path", "https://host/path.m3u8". What is lost is connected again, its outage a `Gap`.
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
         real_time: play files no faster than they were recorded.
         pressure, patience, resume: see `Live`.
         memory: a file in which what was told is kept, and found again when asked; gone on with if it is there.
+        allow_hosts: from which streams may come, "HOST[:PORT]" each.
         start, end, fps: of files, see `Captioner.stream`.
 
     Raises:
@@ -71,8 +74,8 @@ def watch(
     if not isinstance(world, World):
         raise UsageError("only models of ours watch so far", hint="mmworld.stream captions with borrowed ones")
     options = {"start": start, "end": end}
-    opened = [] if source is None else [_opened(world, source, None, options | {"fps": fps})]
-    opened += [_opened(world, s, name, options) for name, s in sources.items()]
+    opened = [] if source is None else [_opened(world, source, None, options | {"fps": fps}, allow_hosts)]
+    opened += [_opened(world, s, name, options, allow_hosts) for name, s in sources.items()]
     captioner = Captioner(world, policy, sampler, prompt, stop, keep)
     bank = None if memory is None else Memory(memory, lambda text: world.meaning(text).numpy(force=True))
     how: dict[str, Any] = {
@@ -85,20 +88,28 @@ def watch(
     return Live(captioner, opened, memory=bank, **how)
 
 
-def _opened(world: World, source: Any, name: str | None, options: dict[str, Any]) -> Opened:
+def _opened(world: World, source: Any, name: str | None, options: dict[str, Any], hosts: Sequence[str]) -> Opened:
     if isinstance(source, str) and is_device(source):
-        return _camera(world, source, (name,) if name else None, options.get("fps"))
+        return _device(world, source, (name,) if name else None, options.get("fps"), hosts)
     return open_modality(world, name, source, **options) if name else open_streams(world, source, **options)
 
 
-def _camera(world: World, address: str, wanted: tuple[str, ...] | None, fps: float | None) -> Opened:
-    """A camera that is connected again when it is lost; it must be there the first time."""
-    first = open_streams(world, open_device(address), fps=fps, modalities=wanted)
+def _device(
+    world: World, address: str, wanted: tuple[str, ...] | None, fps: float | None, hosts: Sequence[str]
+) -> Opened:
+    """What is live, connected again when it is lost; it must be there the first time. What ends is read once."""
+    media = open_device(address, allow_hosts=hosts)
+    first = open_streams(world, media, fps=fps, modalities=wanted)
+    if media.duration is not None:
+        return first
     known = iter([first])
 
     def connect() -> Any:
         found = next(known, None)
-        return (found or open_streams(world, open_device(address), fps=fps, modalities=first.modalities)).chunks
+        if found is None:
+            media = open_device(address, allow_hosts=hosts)
+            found = open_streams(world, media, fps=fps, modalities=first.modalities)
+        return found.chunks
 
     chunks: Any = again(connect, first.name, first.modalities, backoff=Backoff())
     return Opened(first.name, first.modalities, chunks, live=True)

@@ -75,6 +75,23 @@ def test_bad_flags(flags: list[str], message: str, capsys: pytest.CaptureFixture
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "rtsp://cam: streams from this host are not allowed (--allow-host cam)"),
+        (["--allow-host", "other"], "rtsp://cam: streams from this host are not allowed (--allow-host cam)"),
+        (["--allow-host", "cam", "--offline"], "rtsp://cam: streams from this host are not allowed"),
+        (["--allow-host", "rtsp://cam"], "'rtsp://cam' is no host (HOST, HOST:PORT or [IPv6]:PORT)"),
+    ],
+)
+def test_a_host_that_is_not_allowed(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["watch", "rtsp://me:secret@cam/x", *flags]) in (2, 4)
+    said = capsys.readouterr().err
+    assert message in said
+    assert "secret" not in said
+    assert said.count("\n") == 1
+
+
 def test_an_output_that_is_there_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.srt").write_text("mine")
     assert command(["watch", SCENE, "-o", str(tmp_path / "a.srt")]) == 2
