@@ -63,8 +63,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"-o {shown(str(bad[0]))}: not one of .{', .'.join(SUFFIXES)}")
     resume = Path(args.state) if args.state and Path(args.state).exists() else None
     faults = 0
+    source, others = _source(args.source, args), _others(args)
     with ExitStack() as scope:
-        live, origin = _live(args, resume)
+        live, origin = _live(args, source, others, resume)
         scope.enter_context(live)
         journals = [_journal(path, origin, live, resume, _waits(args)) for path in outputs]
         for journal in journals:
@@ -80,10 +81,13 @@ def run(args: argparse.Namespace) -> int:
             _print(event, count.events, origin, args.json)
             count = count.with_(event)
             faults += hasattr(event, "error")
+    for media in (source, *others.values()):
+        for warning in getattr(media, "warnings", ()):
+            say(f"{media.name}: {warning}")
     return 3 if faults else 0
 
 
-def _live(args: argparse.Namespace, resume: Path | None) -> tuple[Any, Any]:
+def _live(args: argparse.Namespace, source: Any, others: dict[str, Any], resume: Path | None) -> tuple[Any, Any]:
     import torch
 
     from mmworld.cli.formats import Origin
@@ -95,7 +99,6 @@ def _live(args: argparse.Namespace, resume: Path | None) -> tuple[Any, Any]:
     from mmworld.weights.shards import revision
 
     torch.manual_seed(args.seed)
-    source, others = _source(args.source, args), _others(args)
     origin = Origin(args.source, args.model, revision(find(args.model)), args.seed)
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
     how |= {"keep": Keep(args.keep) if args.keep else None}

@@ -62,6 +62,17 @@ def test_several_sources_on_one_clock(capsys: pytest.CaptureFixture[str]) -> Non
         assert [e.text for e in live] == [e["text"] for e in events]
 
 
+def test_a_sensor_through_a_pipe(tmp_path: Path) -> None:
+    """Its readings come a little out of order, and some broken."""
+    sent = [json.dumps({"time": (i ^ 1) / 16, "values": [i / 10, 1.0]}) for i in range(96)]
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start("watch", "-", "--every", "2", "--json", "--progress", "none", **options)
+    out, err = process.communicate("\n".join([sent[0], "{broken", *sent[1:]]).encode(), timeout=120)
+    assert process.returncode == 0, err
+    assert [json.loads(line)["end"] for line in out.splitlines()] == [2.0, 4.0, 6.0]
+    assert b"<stdin>: bad lines" in err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
