@@ -163,3 +163,13 @@ class Caption:
     def confidence(self) -> float:
         """From 0 to 1: the geometric mean of its tokens' probabilities."""
         return math.exp(self.score)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was told of [start, end) seconds of a stream."""
+
+    start: float
+    end: float
+    text: str
+    source: str = ""

@@ -26,7 +26,8 @@ MODALITIES = ("video", "audio", "points", "sensor", "image")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `mmworld watch`."""
-    parser.add_argument("source", metavar="SOURCE", help="file, folder, - for stdin, /dev/video0, rtsp://…")
+    there = "file, folder, - for stdin, /dev/video0, mic:, mic:NAME, screen:, rtsp://…, rtmp://…, https://….m3u8"
+    parser.add_argument("source", metavar="SOURCE", help=there)
     joined = "another source on the same clock: sensor=log.csv; repeatable"
     parser.add_argument("--with", dest="others", action="append", default=[], metavar="SENSE=SOURCE", help=joined)
     when = add_speech(parser)
@@ -57,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     written.add_argument("--save-every", type=positive, default=60.0, metavar="S", help="seconds between saves (60)")
     written.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="on stderr")
     written.add_argument("--json", **SWITCH, help="an object for each event on standard output")
-    add_gate(parser)
+    allowed = "rtsp:, rtmp: and https:….m3u8 streams may come from HOST[:PORT]; repeatable"
+    add_gate(parser).add_argument("--allow-host", action="append", default=[], metavar="HOST", help=allowed)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,9 +72,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"-o {shown(str(bad[0]))}: not one of .{', .'.join(SUFFIXES)}")
     resume = Path(args.state) if args.state and Path(args.state).exists() else None
     faults = 0
+    source, others = _source(args.source, args), _others(args)
     with ExitStack() as scope:
         drawing = scope.enter_context(_drawn(args))
-        live, origin = _live(args, resume, drawing.tap)
+        live, origin = _live(args, source, others, resume, drawing.tap)
         scope.enter_context(live)
         journals = [_journal(path, origin, live, resume, _waits(args)) for path in outputs]
         for journal in journals:
@@ -89,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
             _print(event, count.events, origin, args.json)
             count = count.with_(event)
             faults += hasattr(event, "error")
+    for media in (source, *others.values()):
+        for warning in getattr(media, "warnings", ()):
+            say(f"{media.name}: {warning}")
     return 3 if faults else 0
 
 
@@ -122,7 +128,9 @@ def _drawn(args: argparse.Namespace) -> Iterator[_Drawing]:
             draw(drawing.timeline, list(drawing.captions), Path(args.plot), title=shown(base(args.source)))
 
 
-def _live(args: argparse.Namespace, resume: Path | None, tap: Any) -> tuple[Any, Any]:
+def _live(
+    args: argparse.Namespace, source: Any, others: dict[str, Any], resume: Path | None, tap: Any
+) -> tuple[Any, Any]:
     import torch
 
     from mmworld.cli.formats import Origin
@@ -134,11 +142,11 @@ def _live(args: argparse.Namespace, resume: Path | None, tap: Any) -> tuple[Any,
     from mmworld.weights.shards import revision
 
     torch.manual_seed(args.seed)
-    source, others = _source(args.source, args), _others(args)
     origin = Origin(args.source, args.model, revision(find(args.model)), args.seed)
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
     how |= {"keep": Keep(args.keep) if args.keep else None}
     how |= {"provisional": args.provisional or math.inf}
+    how |= {"allow_hosts": [] if args.offline else args.allow_host}
     how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, **span(args)}
     return watch(source, model=chosen(args), resume=resume, tap=tap, **others, **how), origin
 

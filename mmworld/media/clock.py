@@ -16,7 +16,7 @@ BACK = Fraction(1, 10)
 """Seconds that decoding time may step back before it counts as a jump; it never does in a sound stream."""
 
 MAX_GAPS = 3600
-"""Seconds of gaps, added up, that a stream may have; a small file must not stand for days of silence."""
+"""Seconds of gaps, added up, that a file's stream may have; a small file must not stand for days of silence."""
 MAX_DURATION = 60
 """Seconds that a packet is believed to last; what it claims beyond is a gap."""
 
@@ -45,10 +45,12 @@ class Clock:
         jump: seconds that time may leap forward before it counts as a jump; 10 s in broadcast streams, as FFmpeg has
             it.
         counts: where jumps are counted.
+        gaps: seconds of gaps, added up, beyond which each counts as a jump.
     """
 
-    def __init__(self, origin: Fraction, jump: float, counts: Counter[str]) -> None:
+    def __init__(self, origin: Fraction, jump: float, counts: Counter[str], gaps: float = MAX_GAPS) -> None:
         self.origin = origin
+        self._gaps = gaps
         self._jump = jump
         self._counts = counts
         self._offset = Fraction(0)
@@ -71,7 +73,7 @@ class Clock:
         return track.shift
 
     def _new(self, stream: int, base: Fraction) -> _Track:
-        back, jump, gaps, second = (int(Fraction(seconds) / base) for seconds in (BACK, self._jump, MAX_GAPS, 1))
+        back, jump, gaps, second = (int(Fraction(seconds) / base) for seconds in (BACK, self._jump, self._gaps, 1))
         self._tracks[stream] = _Track(base, round(self._offset / base), back, jump, gaps, second)
         return self._tracks[stream]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import av
 
 from mmworld.errors import LimitError, MediaError
-from mmworld.media.clock import Clock
+from mmworld.media.clock import MAX_GAPS, Clock
 from mmworld.media.probe import THREADS, origin
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 LOOKAHEAD = 8
 """Packets that are read ahead to learn which pictures nobody will see."""
+LIVE_GAPS = 1e9
+"""Seconds of gaps that what is live may have; it sends them no faster than they pass."""
 FAULTS_IN_A_ROW = 64
 """After so many read errors without a packet between them the rest of the file is given up."""
 _BROADCAST = ("mpegts", "mpeg", "flv", "asf")
@@ -88,7 +91,8 @@ class Demuxer:
     def __init__(self, media: Media, opened: Any, streams: list[Any], start: float, wanted: Wanted | None) -> None:
         self._media, self._opened, self._streams = media, opened, streams
         name = opened.format.name
-        self.clock = Clock(origin(opened), 10 if name in _BROADCAST else 600, media.counts)
+        gaps = LIVE_GAPS if math.isinf(media.budget.seconds) else MAX_GAPS
+        self.clock = Clock(origin(opened), 10 if name in _BROADCAST else 600, media.counts, gaps)
         self.end = 0.0
         exact = all(s.codec_context.name in _SKIPPING for s in streams if s.type == "video")
         self._wanted = wanted if exact and name.startswith(_TRUE_PTS) else None

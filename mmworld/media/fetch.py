@@ -14,12 +14,14 @@ import socket
 import ssl
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import IO
 from urllib.parse import urljoin, urlsplit
 
 from mmworld.errors import LimitError, SourceError
 from mmworld.media.budget import Budget
+from mmworld.media.hosts import require_host
 
 CONNECT_SECONDS = 10.0
 MAX_REDIRECTS = 3
@@ -28,8 +30,11 @@ _TRANSLATED = [ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48
 """IPv6 ranges that carry an IPv4 address inside (NAT64, 6to4, Teredo)."""
 
 
-def fetch(url: str, budget: Budget) -> IO[bytes]:
+def fetch(url: str, budget: Budget, hosts: Sequence[str] | None = None) -> IO[bytes]:
     """The body at an https address, in a temporary file at its start.
+
+    Args:
+        hosts: those from which it may come, "HOST[:PORT]", and to which it may be redirected; None: any.
 
     Raises:
         SourceError: the address is malformed or not public, the server cannot be reached, answers with an error,
@@ -38,6 +43,8 @@ def fetch(url: str, budget: Budget) -> IO[bytes]:
     """
     for _ in range(MAX_REDIRECTS + 1):
         host, path = _checked(url)
+        if hosts is not None:
+            require_host(url, hosts)
         target = _get(host, _public_address(host), path, budget)
         if not isinstance(target, str):
             return target

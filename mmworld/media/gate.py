@@ -141,7 +141,8 @@ def open_media(
 def _head(opened: Opened) -> bytes:
     file = opened.reopen()
     if isinstance(file, Replay):
-        return file.peek(PIPE_SNIFF_BYTES)
+        head = file.peek(1)
+        return head if head[:1] == b"{" else file.peek(PIPE_SNIFF_BYTES)  # a sensor may send a line a second
     with file:
         return file.read(SNIFF_BYTES)
 

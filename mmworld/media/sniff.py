@@ -129,6 +129,8 @@ def sniff(head: bytes, name: str) -> Format:
         if head.startswith(magic):
             raise MediaError("format", f"{name}: {words} is not read", hint="convert it to PLY")
     found = _known(head) or _BY_NAME.get(suffix) or (_MP3 if _mpeg_audio(head, anywhere=suffix == ".mp3") else None)
+    if found is None and not suffix and text[:1] == b"{":
+        found = _BY_NAME[".jsonl"]
     if found is None:
         raise MediaError("format", f"{name}: format not allowed, it looks like {_looks_like(head)}")
     still = found.kind == "image"

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.02
 """Seconds by which timestamps may wander from the count of samples before it is a gap or an overlap."""
+DRIFT, SETTLE, STRETCH = 0.005, 10.0, 1000
+"""Seconds by which they may wander lastingly, taken over so many, before frames are made longer or shorter, by one
+sample in so many: a sound card's clock is off by some 50 millionths, and nobody hears it set right.
+"""
 LOUDEST = 1e4
 """Floating-point samples beyond are cut to it."""
 PIECE = 0.2
@@ -56,8 +60,8 @@ class Sound:
 class SoundTrack:
     """Takes decoded frames, gives `Samples` that tile the time from the first one on.
 
-    Piece k starts at t0 + (samples before it) / rate, so nothing drifts. A gap in the timestamps becomes silence, an
-    overlap is cut.
+    Piece k starts at t0 + (samples before it) / rate. A gap in the timestamps becomes silence, an overlap is cut; where
+    the samples drift from the timestamps, they are stretched to follow them.
     """
 
     def __init__(self, spec: Sound, start: float, end: float, counts: Counter[str], max_seconds: float) -> None:
@@ -65,6 +69,7 @@ class SoundTrack:
         self._counts, self._max_seconds = counts, max_seconds
         self._origin: float | None = None  # time of the first sample kept
         self._n_in = 0
+        self._drift = 0.0  # samples by which the timestamps are ahead of their count, over the last seconds
         self._in_rate = 0
         self._n_channels = 0
         self._resampler: Resampler | None = None
@@ -124,13 +129,26 @@ class SoundTrack:
         assert self._origin is not None
         gap = 0 if time is None else round((time - self._origin) * self._in_rate) - self._n_in
         if abs(gap) <= TOLERANCE * self._in_rate:
-            gap = 0
+            yield from self._feed(self._followed(x, gap))
+            return
+        self._drift = 0.0
         if gap > 0:
             yield from self._silence(gap)
-        elif gap < 0:
+        else:
             self._counts["audio overlaps"] += 1
             x = x[-gap:]
         yield from self._feed(x)
+
+    def _followed(self, x: np.ndarray, gap: int) -> np.ndarray:
+        """`x` with some samples more or less, where the timestamps have been ahead of their count or behind it."""
+        self._drift += (gap - self._drift) * min(len(x) / (SETTLE * self._in_rate), 1.0)
+        if abs(self._drift) <= DRIFT * self._in_rate or len(x) < 2:
+            return x
+        most = max(len(x) // STRETCH, 1)
+        more = max(-most, min(most, round(self._drift)))
+        self._drift -= more
+        at = np.linspace(0, len(x) - 1, len(x) + more)
+        return np.stack([np.interp(at, np.arange(len(x)), c) for c in x.T], 1).astype(np.float32)
 
     def _silence(self, n: int) -> Iterator[Samples]:
         self._counts["audio gaps"] += 1

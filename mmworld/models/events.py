@@ -8,8 +8,7 @@ from typing import Any
 
 from mmworld.errors import MediaError, MMWorldError
 from mmworld.models.provisional import Provisional
-from mmworld.stream.memory import Moment
-from mmworld.types import Caption, Gap
+from mmworld.types import Caption, Gap, Moment
 
 
 @dataclass(frozen=True)

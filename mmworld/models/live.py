@@ -20,8 +20,8 @@ from mmworld.models.outbox import Outbox
 from mmworld.models.provisional import Agreement
 from mmworld.models.teller import Span, Teller
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
-from mmworld.stream.memory import Memory, Moment
-from mmworld.types import Chunk, Gap
+from mmworld.stream.memory import Memory
+from mmworld.types import Chunk, Gap, Moment
 
 HEARD = 1024
 """The last captions of whose delay is told."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mmworld.errors import SourceError
+from mmworld.errors import MediaError, SourceError
 from mmworld.types import Chunk, Gap
 
 HOLE = 0.05
@@ -63,7 +63,7 @@ def again(
             for item in _placed(connect(), ends, name, lambda: clock() - begun):
                 failures = 0
                 yield item
-        except (SourceError, OSError) as e:
+        except (MediaError, OSError) as e:  # also what was cut before it could be made out, or is too broken
             reason = e
         failures += 1
         if backoff.tries is not None and failures >= backoff.tries:

@@ -7,13 +7,13 @@ import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmworld.errors import ResourceError, UsageError
+from mmworld.types import Moment
 
 Vector = NDArray[np.float32]
 MOST = 200_000
@@ -38,16 +38,6 @@ create trigger if not exists gone after delete on moments begin
     insert into words (words, rowid, text) values ('delete', old.id, old.text);
 end;
 """
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What was told of [start, end) seconds of a stream."""
-
-    start: float
-    end: float
-    text: str
-    source: str = ""
 
 
 class Memory:

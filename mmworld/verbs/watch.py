@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from mmworld.models.teller import Teller
 from mmworld.models.world import World
 from mmworld.stream.again import Backoff, again
 from mmworld.stream.intake import Pressure
-from mmworld.stream.memory import Memory, Moment
+from mmworld.stream.memory import Memory
 from mmworld.stream.policy import Policy
-from mmworld.types import Chunk, Source
+from mmworld.types import Chunk, Moment, Source
 from mmworld.verbs.caption import captioner
 from mmworld.verbs.model import loaded
 
@@ -46,6 +46,7 @@ def watch(
     start: float = 0.0,
     end: float | None = None,
     fps: float | None = None,
+    allow_hosts: Sequence[str] = (),
     memory: Path | str | None = None,
     resume: Path | str | None = None,
     tap: Tap | None = None,
@@ -58,8 +59,8 @@ def watch(
                 print(event)
 
     Args:
-        source: what `mmworld.stream` takes, or a camera: "/dev/video0", "rtsp://host/path". A camera that is lost is
-            connected again, its outage a `Gap`.
+        source: what `mmworld.stream` takes, or what is live: "/dev/video0", "mic:", "screen:", "rtsp://host/path",
+            "rtmp://host/path", "https://host/path.m3u8". What is lost is connected again, its outage a `Gap`.
         model: as for `mmworld.stream`.
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
             Models of ours alone do.
@@ -67,6 +68,7 @@ def watch(
         provisional, pressure, patience, resume, tap: see `Live`.
         memory: a file in which what was told is kept, and found again when asked; gone on with if it is there. What a
             borrowed model told is found by its words and its time, not by its meaning.
+        allow_hosts: from which streams may come, "HOST[:PORT]" each.
         start, end, fps: of files, see `Captioner.stream`.
 
     Raises:
@@ -80,7 +82,7 @@ def watch(
     teller = captioner(found, policy, sampler, prompt, stop, keep)
     options: dict[str, Any] = {"start": start, "end": end, "fps": fps}
     named = [] if source is None else [(None, source)]
-    opened = [_opened(teller, s, name, options) for name, s in [*named, *sources.items()]]
+    opened = [_opened(teller, s, name, options, allow_hosts) for name, s in [*named, *sources.items()]]
     bank = None if memory is None else Memory(memory, _meaning(found))
     how: dict[str, Any] = {
         "real_time": real_time,
@@ -94,19 +96,26 @@ def watch(
     return Live(teller, opened, memory=bank, **how)
 
 
-def _opened(teller: Teller[Any], source: Any, name: str | None, options: dict[str, Any]) -> Opened:
+def _opened(
+    teller: Teller[Any], source: Any, name: str | None, options: dict[str, Any], hosts: Sequence[str]
+) -> Opened:
     if isinstance(source, str) and is_device(source):
-        return _camera(lambda: teller.open(open_device(source), name, **options))
+        return _device(
+            lambda: open_device(source, allow_hosts=hosts), lambda media: teller.open(media, name, **options)
+        )
     return teller.open(source, name, **options)
 
 
-def _camera(opened: Callable[[], Opened]) -> Opened:
-    """A camera that is connected again when it is lost; it must be there the first time."""
-    first = opened()
+def _device(media: Callable[[], Media], opened: Callable[[Media], Opened]) -> Opened:
+    """What is live, connected again when it is lost; it must be there the first time. What ends is read once."""
+    there = media()
+    first = opened(there)
+    if there.duration is not None:
+        return first
     known = iter([first])
 
     def connect() -> Iterator[Chunk]:
-        found = next(known, None) or opened()
+        found = next(known, None) or opened(media())
         return (c for c in found.chunks if c.modality in first.modalities)
 
     chunks: Any = again(connect, first.name, first.modalities, backoff=Backoff())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,6 +19,7 @@ from torch import Tensor
 from mmworld.errors import LimitError, MediaError
 from mmworld.media.npy import bytes_left, read_header, record_blocks, seekable
 from mmworld.media.text import Lines, number, rows, shown
+from mmworld.modalities.sensor.lines import is_reading, tables
 from mmworld.types import Source
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ def read_series(source: Source | Media, rate: float | None = None, *, block_rows
     A column named t, time or timestamp gives the clock in seconds; with `rate` such a series is interpolated to
     t[0] + i / rate, without it the rows stay as they are. A series without a clock has `rate` rows a second from 0.
     A value that is missing or not finite repeats the one before it (0 at the beginning).
+    JSON lines {"time": t, "values": [v, …]} are taken as a sensor sends them, see `lines`; what is left out is counted
+    in the media.
 
     Args:
         source: what the media gate opens, or what it has opened.
@@ -67,12 +71,18 @@ def read_series(source: Source | Media, rate: float | None = None, *, block_rows
 
     media = open_media(source)
     file = media.open()
-    series = series_file(file, media.name, rate, block_rows=block_rows, format=media.format.reader)
+    series = series_file(file, media.name, rate, block_rows=block_rows, format=media.format.reader, counts=media.counts)
     return Series(series.names, _closing(file, series.pieces))
 
 
 def series_file(
-    file: IO[bytes], name: str, rate: float | None = None, *, block_rows: int = 4096, format: str | None = None
+    file: IO[bytes],
+    name: str,
+    rate: float | None = None,
+    *,
+    block_rows: int = 4096,
+    format: str | None = None,
+    counts: Counter[str] | None = None,
 ) -> Series:
     """Read a binary file of `format` "csv", "jsonl" or "npy", by default what its name ends in. See `read_series`."""
     if rate is not None and not 0 < rate <= MAX_RATE:
@@ -81,7 +91,7 @@ def series_file(
     read = {"csv": _csv, "jsonl": _jsonl, "npy": _npy}.get(format or SUFFIXES.get(suffix, ""))
     if read is None:
         raise MediaError("format", f"{name}: not a sensor series", hint=f"known: {', '.join(SUFFIXES)}")
-    names, blocks = read(file, name, block_rows)
+    names, blocks = read(file, name, block_rows, Counter() if counts is None else counts)
     clock = next((i for i, n in enumerate(names) if n.lower() in CLOCKS), None)
     channels = tuple(n for i, n in enumerate(names) if i != clock)
     if not 0 < len(channels) <= MAX_CHANNELS:
@@ -100,7 +110,7 @@ def _closing(file: IO[bytes], pieces: Iterator[Piece]) -> Iterator[Piece]:
         yield from pieces
 
 
-def _csv(file: IO[bytes], name: str, block_rows: int) -> tuple[list[str], Table]:
+def _csv(file: IO[bytes], name: str, block_rows: int, counts: Counter[str]) -> tuple[list[str], Table]:
     """Comma, semicolon, tab or blank between columns; a first row that is not all numbers holds their names."""
     lines = Lines(file, name)
     numbers, first = next(lines.take(1), ([], []))
@@ -133,13 +143,17 @@ def _sliced(tables: Table, block_rows: int) -> Table:
             yield table[i : i + block_rows]
 
 
-def _jsonl(file: IO[bytes], name: str, block_rows: int) -> tuple[list[str], Table]:
-    """A line is {"channel": number, …}, all with the first one's channels, or [number, …]."""
+def _jsonl(file: IO[bytes], name: str, block_rows: int, counts: Counter[str]) -> tuple[list[str], Table]:
+    """A line is {"channel": number, …}, all with the first one's channels, or [number, …], or a reading of `lines`."""
     lines = Lines(file, name)
     numbers, first = next(lines.take(1), ([], []))
     if not first:
         raise MediaError("empty", f"{name}: no rows in it")
     row = _json(first[0], numbers[0], name)
+    if isinstance(row, dict) and is_reading(row):
+        n = len(row["values"])
+        names = ["time", *(f"channel{i}" for i in range(min(n, MAX_CHANNELS + 1)))]
+        return names, tables(chain([(numbers, first)], lines.take()), n, counts)
     names = [k[:64] for k in row] if isinstance(row, dict) else [f"channel{i}" for i in range(len(row))]
     pieces = chain([(numbers, first)], lines.take())
     return names, _sliced((_objects(p, n, row, name) for n, p in pieces), block_rows)
@@ -180,7 +194,7 @@ def _float(value: Any, row: int, name: str) -> float:
         return math.inf
 
 
-def _npy(file: IO[bytes], name: str, block_rows: int) -> tuple[list[str], Table]:
+def _npy(file: IO[bytes], name: str, block_rows: int, counts: Counter[str]) -> tuple[list[str], Table]:
     """[T], [T, C], or T records of named fields."""
     file = seekable(file, name)
     header = read_header(file, name, bytes_left(file))

@@ -84,6 +84,17 @@ def test_several_sources_on_one_clock(capsys: pytest.CaptureFixture[str]) -> Non
         assert [e.text for e in live] == [e["text"] for e in events]
 
 
+def test_a_sensor_through_a_pipe(tmp_path: Path) -> None:
+    """Its readings come a little out of order, and some broken."""
+    sent = [json.dumps({"time": (i ^ 1) / 16, "values": [i / 10, 1.0]}) for i in range(96)]
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start("watch", "-", "--every", "2", "--json", "--progress", "none", **options)
+    out, err = process.communicate("\n".join([sent[0], "{broken", *sent[1:]]).encode(), timeout=120)
+    assert process.returncode == 0, err
+    assert [json.loads(line)["end"] for line in out.splitlines()] == [2.0, 4.0, 6.0]
+    assert b"<stdin>: bad lines" in err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -96,6 +107,23 @@ def test_several_sources_on_one_clock(capsys: pytest.CaptureFixture[str]) -> Non
 def test_bad_flags(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["watch", SCENE, *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "rtsp://cam: streams from this host are not allowed (--allow-host cam)"),
+        (["--allow-host", "other"], "rtsp://cam: streams from this host are not allowed (--allow-host cam)"),
+        (["--allow-host", "cam", "--offline"], "rtsp://cam: streams from this host are not allowed"),
+        (["--allow-host", "rtsp://cam"], "'rtsp://cam' is no host (HOST, HOST:PORT or [IPv6]:PORT)"),
+    ],
+)
+def test_a_host_that_is_not_allowed(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["watch", "rtsp://me:secret@cam/x", *flags]) in (2, 4)
+    said = capsys.readouterr().err
+    assert message in said
+    assert "secret" not in said
+    assert said.count("\n") == 1
 
 
 def test_an_output_that_is_there_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from fractions import Fraction
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,3 +89,13 @@ def test_unknown_times_change_nothing():
     assert clock.place(0, None, BASE, STEP) == 0
     assert run(clock, [2 * STEP]) == [2 * STEP / 90_000]
     assert not counts
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_gaps_of_what_is_live_are_never_closed_up(live):
+    """Three hours of a packet every five seconds: of a file, an hour of gaps is believed."""
+    counts: Counter[str] = Counter()
+    clock = Clock(Fraction(0), 10.0, counts, *((1e9,) if live else ()))
+    times = run(clock, [i * 5 * 90_000 for i in range(2160)])
+    assert (times[-1] == 2159 * 5.0) == live
+    assert bool(counts) != live

@@ -15,7 +15,8 @@ import mmworld
 from mmworld.cli import command
 from mmworld.errors import UsageError
 from mmworld.models.load import load
-from mmworld.stream.memory import Memory, Moment
+from mmworld.stream.memory import Memory
+from mmworld.types import Moment
 
 spans = st.lists(st.tuples(st.integers(0, 50), st.integers(1, 10)), max_size=20, unique=True)
 DULL = ["a blue star above a red circle", "a rising tone", "two clicks, then a low beep", "a man walks a dog"]
