@@ -295,5 +295,5 @@ def _each(x: Tensor, sizes: tuple[int, ...], cuts: Sequence[Blocks]) -> list[Tok
 
 
 def _dated(x: Tensor, sizes: tuple[int, ...], blocks: Blocks) -> Tokens:
-    repeats = torch.tensor(sizes, dtype=torch.long)
+    repeats = sizes[0] if len(set(sizes)) == 1 else torch.tensor(sizes, dtype=torch.long)
     return Tokens(x, blocks.start.repeat_interleave(repeats), blocks.end.repeat_interleave(repeats), sizes)
