@@ -103,7 +103,9 @@ def main() -> None:
     if path:
         said = {"schema_version": 1, "date": date.today().isoformat(), "machine": platform.machine()}
         said |= {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-        path.write_text(json.dumps({**said, **options, "stream_seconds_a_second": found, "ratio": ratio}, indent=1) + "\n")
+        path.write_text(
+            json.dumps({**said, **options, "stream_seconds_a_second": found, "ratio": ratio}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":
