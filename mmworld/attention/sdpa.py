@@ -40,6 +40,10 @@ def why_not(q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None) ->
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None, scale: float) -> Tensor:
+    rows, rule = _alike(mask, q.shape[1], k.shape[1]) if bias is None else (1, mask)
+    if rows > 1:
+        qs, ks, vs = (x.reshape(len(x) * rows, x.shape[1] // rows, *x.shape[2:]) for x in (q, k, v))
+        return attend(qs, ks, vs, rule, bias, scale).reshape(*q.shape[:3], v.shape[3])
     n_queries, n_keys = q.shape[1], k.shape[1]
     plan = _plan(mask, n_queries, n_keys, q.device, bias is not None)
     if bias is not None:
@@ -78,6 +82,14 @@ def _piece(p: Piece, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale
         seen = bias if seen is None else bias.masked_fill(~seen, -torch.inf)
     grouped = q.shape[1] != k.shape[1]
     return scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal, scale=scale, enable_gqa=grouped)
+
+
+@lru_cache(maxsize=8)
+def _alike(mask: Mask, n_queries: int, n_keys: int) -> tuple[int, Mask]:
+    """Into how many rows a packed row is cut where all its segments are alike, so that one call serves them all; and
+    the rule of each."""
+    segments = mask.segments(n_queries, n_keys)
+    return (len(segments), segments[0][2]) if len(segments) > 1 and len(set(segments)) == 1 else (1, mask)
 
 
 @lru_cache(maxsize=8)  # a plan serves all layers of a pass; streams and batches bring a new mask each time

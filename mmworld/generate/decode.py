@@ -144,13 +144,13 @@ def answer(
     sampler: Sampler | Beam = GREEDY,
     stop: Stop = STOP,
 ) -> list[Generation]:
-    """What the model says of each context; those of the same shape side by side. The contexts stay as they are.
+    """What the model says of each context, whatever its shape, side by side. The contexts stay as they are.
 
     Contexts that the memory does not hold at once are tried again in two halves.
     """
 
     def asked(contexts: Sequence[KVState]) -> Iterator[Group]:
-        for members in alike([c.shape for c in contexts]):
+        for members in alike(c.compact for c in contexts):
             yield members, *ask(world, [contexts[i] for i in members], prompt)
 
     given = world.prompt(prompt)
@@ -159,9 +159,12 @@ def answer(
 
 @torch.no_grad()
 def ask(world: World, contexts: Sequence[KVState], prompt: str = "") -> tuple[KVState, Tensor]:
-    """Contexts of one shape as the rows of a state that has read the prompt, and the logits [B, V] of what follows."""
-    state = KVState.stack(contexts)
-    state.unbind()  # what is said must not push out what it is said of
+    """Contexts, all compact or none, as the rows of a state that has read the prompt, and the logits [B, V] of what
+    follows."""
+    alone = [c.fork() for c in contexts]
+    for one in alone:
+        one.unbind()  # what is said must not push out what it is said of
+    state = KVState.stack(alone) if len({c.shape for c in alone}) == 1 else Streams(alone)
     return state, world.read(torch.tensor([world.prompt(prompt)] * len(contexts)), state)
 
 

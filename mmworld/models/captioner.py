@@ -191,9 +191,9 @@ class Captioner:
         if not adapter.rate:
             return chunk if chunk.end > time + TICK else None
         rest = split(adapter, chunk, min(round((time - chunk.start) * adapter.rate), len(chunk.data)))[1]
-        if not len(rest.data) and not rest.last:
+        if chunk.end <= time + TICK and not rest.last:
             return None
-        return replace(rest, start=max(rest.start, time), end=max(rest.end, time))
+        return replace(rest, start=time, end=max(rest.end, time))  # the part of a row that is left is no gap
 
     def joined(self, opened: Opened) -> Iterator[Chunk]:
         """The chunks of a source, those of a file in long ones."""

@@ -24,8 +24,9 @@ class Modality(Protocol):
         rate: rows of a chunk's data a second; None if they come at no fixed rate.
         dim: width of a token.
 
-    Two more members are used where an adapter has them: `encode_many(chunks) -> list[Tokens]`, the packed form of
-    `encode` over whole streams, and `split(chunk, row) -> (Chunk, Chunk)`, for chunks that rate alone cannot part.
+    More members are used where an adapter has them: `encode_many(chunks) -> list[Tokens]`, the packed form of `encode`
+    over whole streams; `encode_next(chunks, states) -> list[Tokens]`, that over the next chunk of each of several, of
+    which no state moves where it raises; `split(chunk, row) -> (Chunk, Chunk)`, for chunks that rate alone cannot part.
     """
 
     name: str
@@ -95,6 +96,7 @@ def check_modality(
             _check_causality(modality, chunks, whole, rng, tolerance)
         _check_isolation(modality, chunks, whole, tolerance)
         _check_batch(modality, chunks, rng, tolerance)
+        _check_next(modality, chunks, rng, tolerance)
         _check_moves(modality, chunks, whole)
 
 
@@ -238,6 +240,22 @@ def _check_batch(m: Any, chunks: Sequence[Chunk], rng: random.Random, tolerance:
     streams = [whole, *_prefix(m, [whole], rng), whole]
     for one, packed in zip(streams, encode_many(m, streams), strict=True):
         _assert_same(m.encode(one), packed, f"{m.name}: encode_many", tolerance)
+
+
+def _check_next(m: Any, chunks: Sequence[Chunk], rng: random.Random, tolerance: float) -> None:
+    if not hasattr(m, "encode_next"):
+        return
+    streams = [_recut(m, chunks, rng) for _ in range(3)]
+    if m.rate:
+        streams[1] = [replace(c, data=c.data.flip(0)) for c in streams[1]]
+    states, made = [m.init_state() for _ in streams], [list[Tokens]() for _ in streams]
+    for i in range(max(map(len, streams))):
+        here = [n for n, pieces in enumerate(streams) if i < len(pieces)]
+        tokens = m.encode_next([streams[n][i] for n in here], [states[n] for n in here])
+        for n, part in zip(here, tokens, strict=True):
+            made[n].append(part)
+    for pieces, parts in zip(streams, made, strict=True):
+        _assert_same(_run(m, pieces), Tokens.join(parts), f"{m.name}: encode_next", tolerance)
 
 
 def _check_moves(m: Any, chunks: Sequence[Chunk], whole: Tokens) -> None:

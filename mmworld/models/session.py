@@ -196,9 +196,12 @@ class Session:
     @torch.no_grad()
     def feed(self, chunk: Chunk) -> None:
         """Encode a chunk; its blocks wait until `due` hands them out. Raises as `append` does."""
-        stream = self._stream(chunk)
-        adapter = _adapter(self.world, chunk.modality)
-        tokens = adapter.encode(chunk, stream.state)
+        stream = self.expect(chunk)
+        self.take(chunk, _adapter(self.world, chunk.modality).encode(chunk, stream.state))
+
+    def take(self, chunk: Chunk, tokens: Tokens) -> None:
+        """Take a chunk and what its encoder made of it. Raises LimitError as `append` does."""
+        stream, adapter = self.streams[chunk.modality], _adapter(self.world, chunk.modality)
         stream.start = chunk.start if stream.start is None else stream.start
         stream.clock, stream.open = max(stream.clock, chunk.end), not chunk.last
         stream.heard = stream.clock if len(chunk.data) else stream.heard
@@ -212,6 +215,17 @@ class Session:
             message = f"{len(self._waiting)} blocks wait for the stream {slow!r}"
             raise LimitError("waiting", message, hint="append chunks of all streams in the order of their ends")
 
+    def expect(self, chunk: Chunk | Gap) -> Stream:
+        """Where the modality of the next chunk stands. Raises UsageError as `append` does."""
+        stream = self.streams.get(chunk.modality)
+        if stream is None:
+            raise UsageError(f"{chunk!r}: this session has {', '.join(self.streams)}")
+        if not stream.open:
+            raise UsageError(f"{chunk!r}: that stream has ended")
+        if chunk.start < stream.heard - 1e-3:
+            raise UsageError(f"{chunk!r}: starts before the last one's end at {stream.heard:.3f} s")
+        return stream
+
     @torch.no_grad()
     def skip(self, gap: Gap) -> None:
         """Nothing comes until a gap's end: what the encoder holds back comes out, and what follows is a fresh stream
@@ -220,7 +234,7 @@ class Session:
         Raises:
             UsageError: its modality was not announced, has ended, or the gap starts before the last chunk's end.
         """
-        stream = self._stream(gap)
+        stream = self.expect(gap)
         self._flush(gap.modality)
         stream.state = _adapter(self.world, gap.modality).init_state()
         stream.start = gap.start if stream.start is None else stream.start
@@ -242,15 +256,21 @@ class Session:
     @torch.no_grad()
     def enter(self, blocks: Sequence[Block]) -> None:
         """Put blocks, in order, into the context."""
-        if not blocks:
-            return
-        if self.origin is None:
-            self.origin = self.begin
+        for kind, run in self.runs(blocks):
+            self.context.kind = kind
+            x = torch.cat(observed(self.world, run, [self.zero] * len(run)))
+            self.world.backbone(x[None], Mask("blocks", tuple(len(b.tokens) for b in run)), self.context)
+
+    def runs(self, blocks: Sequence[Block]) -> Iterator[tuple[int, list[Block]]]:
+        """Blocks, in order, as they enter: those of one kind at once, and of which kind they are to the context."""
         for name, run in groupby(blocks, lambda b: b.modality if self.context.limits else ""):
-            some = list(run)
-            self.context.kind = list(self.streams).index(name) if name else 0
-            x = _observed(self.world, some, self.origin)
-            self.world.backbone(x[None], Mask("blocks", tuple(len(b.tokens) for b in some)), self.context)
+            yield list(self.streams).index(name) if name else 0, list(run)
+
+    @property
+    def zero(self) -> float:
+        """Seconds from which the time in the context is counted, from its first block on."""
+        self.origin = self.begin if self.origin is None else self.origin
+        return self.origin
 
     def generate(self, prompt: str = "", sampler: Sampler | Beam = GREEDY, stop: Stop = STOP) -> Generation:
         """What the model says of the context; the context stays as it is."""
@@ -342,16 +362,6 @@ class Session:
         heappush(self._waiting, (tick(block.end), block.modality, self._arrived, block))
         self._arrived += 1
 
-    def _stream(self, chunk: Chunk | Gap) -> Stream:
-        stream = self.streams.get(chunk.modality)
-        if stream is None:
-            raise UsageError(f"{chunk!r}: this session has {', '.join(self.streams)}")
-        if not stream.open:
-            raise UsageError(f"{chunk!r}: that stream has ended")
-        if chunk.start < stream.heard - 1e-3:
-            raise UsageError(f"{chunk!r}: starts before the last one's end at {stream.heard:.3f} s")
-        return stream
-
 
 def split(modality: str, tokens: Tokens) -> Iterator[Block]:
     """The blocks of `tokens` one by one; empty ones are left out."""
@@ -363,14 +373,17 @@ def split(modality: str, tokens: Tokens) -> Iterator[Block]:
         at += n
 
 
-def _observed(world: World, blocks: Sequence[Block], origin: float) -> Tensor:
-    """The tokens of blocks, in order, as the backbone takes them [N, D]; each modality's in one go."""
+def observed(world: World, blocks: Sequence[Block], origins: Sequence[float]) -> list[Tensor]:
+    """The tokens of each block as the backbone takes them [N, D], where its time is counted from that origin; each
+    modality's in one go."""
     parts: dict[int, Tensor] = {}
     for name in {b.modality for b in blocks}:
         mine = [i for i, b in enumerate(blocks) if b.modality == name]
         tokens = Tokens.join([blocks[i].tokens for i in mine])
-        parts.update(zip(mine, world.observe(name, tokens, origin).split(tokens.blocks), strict=True))
-    return torch.cat([parts[i] for i in range(len(blocks))])
+        zero = torch.tensor([origins[i] for i in mine], dtype=torch.float64)
+        x = world.observe(name, tokens, zero.repeat_interleave(torch.tensor(tokens.blocks)))
+        parts.update(zip(mine, x.split(tokens.blocks), strict=True))
+    return [parts[i] for i in range(len(blocks))]
 
 
 def _adapter(world: World, name: str) -> Any:

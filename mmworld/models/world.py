@@ -152,8 +152,9 @@ class World(nn.Module):
         """The ids that stand before an answer: <bos> and the prompt."""
         return (self.tokenizer.bos, *(self.tokenizer.encode(prompt) if prompt else ()))
 
-    def observe(self, name: str, tokens: Tokens, origin: float) -> Tensor:
-        """Tokens of the modality `name` [N, D'] as the backbone takes them [N, D]; `origin` is the time called zero."""
+    def observe(self, name: str, tokens: Tokens, origin: float | Tensor) -> Tensor:
+        """Tokens of the modality `name` [N, D'] as the backbone takes them [N, D]; `origin` is the time called zero, of
+        all or of each [N]."""
         return self._project(name, tokens.x, tokens.start - origin)
 
     def embed(self, ids: Tensor) -> Tensor:

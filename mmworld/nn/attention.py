@@ -12,6 +12,7 @@ from mmworld.attention import FULL, Mask, attention
 from mmworld.errors import ConfigError
 from mmworld.nn.position import Turn
 from mmworld.nn.state import KVState
+from mmworld.nn.streams import Wave
 
 if TYPE_CHECKING:
     from mmworld.nn.layer import TransformerConfig
@@ -23,8 +24,8 @@ class Pass:
 
     Attributes:
         mask: of tokens to tokens, held ones included.
-        turn: rotation of the new tokens, or of all keys, whose last are the new tokens.
-        turns_held: whether keys are held before rotation.
+        turn: rotation of the new tokens, its last positions.
+        turn_keys: rotation of all keys, where they are held before rotation.
         bias: of the logits, broadcastable to [B, H, Tq, Tk], or what makes them of the scaled queries [B, Tq, H, D].
         state: where keys and values are remembered.
         context: [B, M, C] for cross-attention; None is the one that the state holds.
@@ -33,9 +34,9 @@ class Pass:
 
     mask: Mask = FULL
     turn: Turn | None = None
-    turns_held: bool = False
+    turn_keys: Turn | None = None
     bias: Tensor | Callable[[Tensor], Tensor] | None = None
-    state: KVState | None = None
+    state: KVState | Wave | None = None
     context: Tensor | None = None
     context_mask: Mask = FULL
 
@@ -73,11 +74,11 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if run.turn is not None:
             q = run.turn(q)
-            k = k if run.turns_held else run.turn(k)
+            k = run.turn(k) if run.turn_keys is None else k
         if run.state is not None:
             k, v = run.state.update(layer, k, v)
-        if run.turn is not None and run.turns_held:
-            k = run.turn(k)
+        if run.turn_keys is not None:
+            k = run.turn_keys(k)
         scale = self.head_dim**-0.5 if self.scale is None else self.scale
         bias = run.bias(q * scale) if callable(run.bias) else run.bias
         return self.out(attention(q, k, v, run.mask, bias=bias, scale=scale).flatten(2))

@@ -17,6 +17,7 @@ from mmworld.config import config
 from mmworld.errors import MediaError
 from mmworld.nn.position import Rotary
 from mmworld.nn.state import KVState
+from mmworld.nn.streams import Streams
 from mmworld.nn.transformer import Transformer, TransformerConfig
 from mmworld.types import Chunk, Tokens
 
@@ -243,11 +244,21 @@ class BlockEncoder(nn.Module):
         x, sizes = self._tokens(cuts)
         if len(x):
             x, sizes = self._merge(self._attend(x, sizes, _split(sizes, [len(c) for c in cuts])), sizes)
-        out, n = [], 0
-        for mine, cut in zip(_split(sizes, [len(c) for c in cuts]), cuts, strict=True):
-            out.append(_dated(x[n : n + sum(mine)], mine, cut))
-            n += sum(mine)
-        return out
+        return _each(x, sizes, cuts)
+
+    def encode_next(self, chunks: Sequence[Chunk], states: Sequence[StreamState]) -> list[Tokens]:
+        """What `encode` makes of the next chunk of each of several streams, in one packed pass; all states move on, or
+        none where it raises."""
+        held = [s.cut.fork() for s in states]
+        cuts = [self.cutter.cut(c, h) for c, h in zip(chunks, held, strict=True)]
+        x, sizes = self._tokens(cuts)
+        for state, mine in zip(states, held, strict=True):
+            state.cut = mine
+        if len(x):
+            lengths = tuple(map(sum, _split(sizes, [len(c) for c in cuts])))
+            streams = Streams([s.kv for s in states])
+            x, sizes = self._merge(self.transformer(x[None], Mask("blocks", sizes, lengths=lengths), streams)[0], sizes)
+        return _each(x, sizes, cuts)
 
     def _tokens(self, cuts: Sequence[Blocks]) -> tuple[Tensor, tuple[int, ...]]:
         if not sum(map(len, cuts)):
@@ -276,6 +287,13 @@ def _split(sizes: tuple[int, ...], counts: Sequence[int]) -> list[tuple[int, ...
     return out
 
 
+def _each(x: Tensor, sizes: tuple[int, ...], cuts: Sequence[Blocks]) -> list[Tokens]:
+    """The tokens of each stream, of a row of all."""
+    mine = _split(sizes, [len(c) for c in cuts])
+    rows = x.split([sum(n) for n in mine])
+    return [_dated(*parts) for parts in zip(rows, mine, cuts, strict=True)]
+
+
 def _dated(x: Tensor, sizes: tuple[int, ...], blocks: Blocks) -> Tokens:
-    repeats = torch.tensor(sizes, dtype=torch.long)
+    repeats = sizes[0] if len(set(sizes)) == 1 else torch.tensor(sizes, dtype=torch.long)
     return Tokens(x, blocks.start.repeat_interleave(repeats), blocks.end.repeat_interleave(repeats), sizes)

@@ -53,4 +53,4 @@ def join(parts: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
 def normalise(pixels: Tensor, like: Tensor) -> Tensor:
     """uint8 [K, C, H, W] to about [-2, 2], on the device and in the dtype of `like`, channels last."""
     pixels = pixels.to(like.device).contiguous(memory_format=torch.channels_last)
-    return pixels.to(like.dtype).sub_(127.5).div_(64.0)
+    return pixels.to(like.dtype).sub_(127.5).mul_(1 / 64)  # as exact as a division, and faster

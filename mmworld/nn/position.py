@@ -34,7 +34,10 @@ class Turn(NamedTuple):
             return x
         a, b = x.chunk(2, dim=-1)
         cos, sin = self.cos[-x.shape[1] :], self.sin[-x.shape[1] :]
-        return torch.cat((torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)), dim=-1)
+        y = x * torch.cat((cos, cos), dim=-1)
+        y[..., : a.shape[-1]].addcmul_(b, sin, value=-1)  # in place: of many keys, memory is what takes the time
+        y[..., a.shape[-1] :].addcmul_(a, sin)
+        return y
 
 
 class Rotary(nn.Module):

@@ -66,6 +66,12 @@ class KVState:
         return self.sinks > 0 or bool(self.limits)
 
     @property
+    def reach(self) -> tuple[bool, int | None]:
+        """What states must have in common to go side by side: whether they are compact, and the window of a mask, which
+        those that are do not need, as they take no more at once than they have room for."""
+        return self.compact, None if self.compact else self.window
+
+    @property
     def limit(self) -> int | None:
         """How many blocks of the kind that comes next are kept."""
         return self.limits[self.kind] if self.limits else None
@@ -139,6 +145,12 @@ class KVState:
         mine = sum(k == self.kind for k in self.kinds[self.sinks :])
         over = self.window is not None and len(self.blocks) + n > self.sinks + self.window
         return over or (self.limit is not None and mine + n > self.limit)
+
+    def steps(self, new: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The next blocks, as many at a time as go through the layers at once: in a compact state what is kept stands
+        right before each query, so those that push out others go one by one."""
+        alone = self.compact and len(new) > 1 and self.overflows(len(new))
+        return [(n,) for n in new] if alone else [new] if new else []
 
     def make_room(self) -> None:
         """Drop what one block more pushes out, so that it sees all that is held."""

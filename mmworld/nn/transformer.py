@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,7 +13,7 @@ from mmworld.nn.attention import Pass
 from mmworld.nn.layer import Layer, TransformerConfig, make_norm
 from mmworld.nn.position import positions
 from mmworld.nn.state import KVState
-from mmworld.nn.streams import Streams
+from mmworld.nn.streams import Sizes, Streams
 
 __all__ = ["Transformer", "TransformerConfig"]
 
@@ -58,7 +58,8 @@ class Transformer(nn.Module):
 
         Without a state, the row is seen whole, as `mask` says. With one, x is the next stretch of one stream: `mask`
         only cuts it into blocks (full is one block), the state's window and sinks hold, and the state then remembers x.
-        With `Streams`, x [B, N, D] is the next of B streams of any lengths, token by token.
+        With `Streams`, x [B, N, D] is the next stretch of B streams of any lengths; or, where the mask has `lengths`,
+        [1, N, D] is that of one stream after the other, 0 tokens of those of which nothing comes.
 
         Args:
             context: [B, M, C] that layers with cross-attention look at, as `context_mask` says. A state keeps its keys,
@@ -67,8 +68,9 @@ class Transformer(nn.Module):
             places: positions [A, N] on the axes of a `Rotary` with sections; None counts from where the state stands.
 
         Raises:
-            ValueError: a packed row or a depth with a state, places with one that has sinks, a bias, context or places
-                with several streams, or a mask whose window is not the state's.
+            ValueError: a packed row with the state of one stream, lengths of others than the streams, a depth with a
+                state, places with one that has sinks, a bias, context or places with several streams, or a mask whose
+                window is not the state's.
         """
         run = Pass(mask, state=state, context=context, context_mask=context_mask)
         if state is None:
@@ -77,40 +79,54 @@ class Transformer(nn.Module):
             raise ValueError("a state holds all layers, so all are gone through")
         if places is not None and state.compact:
             raise ValueError("a state with sinks or limits counts positions among what it holds, so none can be given")
-        new = _blocks(mask, x.shape[1], state)
         if isinstance(state, Streams):
             if self.bias is not None or context is not None or places is not None:
                 raise ValueError("streams side by side have no biases, contexts or places of their own")
-            return self._streams(x, new, run, state)
-        return self._stream(x, new, run, state, places)
+            return self._streams(x.flatten(0, 1)[None], _parts(mask, x, state), run, state).view_as(x)
+        return self._stream(x, _blocks(mask, x.shape[1], state), run, state, places)
 
     def _stream(
         self, x: Tensor, new: tuple[int, ...], run: Pass, state: KVState, places: Tensor | None = None
     ) -> Tensor:
-        if state.compact and len(new) > 1 and state.overflows(len(new)):
-            # What is kept stands right before each query, so blocks that push out others go one by one.
-            parts = x.split(list(new), dim=1)
-            return torch.cat([self._stream(p, (n,), run, state) for p, n in zip(parts, new, strict=True)], dim=1)
+        if len(steps := state.steps(new)) > 1:
+            parts = x.split([sum(step) for step in steps], dim=1)
+            return torch.cat([self._stream(p, step, run, state) for p, step in zip(parts, steps, strict=True)], dim=1)
         state.make_room()  # then one new block sees all that is held, and needs no mask
         keys = torch.arange(state.next - len(state), state.next + x.shape[1], device=x.device)
-        x = self._run(x, replace(run, mask=state.mask(new), turns_held=state.compact), keys, places)
+        x = self._run(x, replace(run, mask=state.mask(new)), keys, places, held=state.compact)
         state.advance(new)
         return x
 
-    def _streams(self, x: Tensor, new: tuple[int, ...], run: Pass, state: Streams) -> Tensor:
-        state.make_room()
-        at = state.places(x.shape[1], x.device).flatten()
-        y = self._run(x.flatten(0, 1)[None], replace(run, mask=state.mask(new)), at, None)
-        state.advance(new)
-        return y.view_as(x)
+    def _streams(self, x: Tensor, blocks: Sequence[Sizes], run: Pass, state: Streams) -> Tensor:
+        """A packed row [1, N, D] of the next blocks of each stream."""
+        lengths = [sum(step) for s, new in zip(state.streams, blocks, strict=True) for step in s.steps(new)]
+        parts = list(x.split(lengths, dim=1))
+        for at, wave in state.waves(blocks):
+            wave.make_room()
+            row = replace(run, state=wave, mask=wave.mask())
+            if self.position is not None:
+                row = replace(row, turn=self.position(wave.queries(x.device), x.dtype))
+                if state.compact:
+                    row = replace(row, turn_keys=self.position(wave.keys(x.device), x.dtype))
+            y = self._through(torch.cat([parts[i] for i in at], dim=1), row)
+            wave.advance()
+            for i, part in zip(at, y.split(wave.lengths, dim=1), strict=True):
+                parts[i] = part
+        return torch.cat(parts, dim=1) if parts else x
 
-    def _run(self, x: Tensor, run: Pass, keys: Tensor, places: Tensor | None, depth: int | None = None) -> Tensor:
+    def _run(
+        self, x: Tensor, run: Pass, keys: Tensor, places: Tensor | None, depth: int | None = None, held: bool = False
+    ) -> Tensor:
+        """Tokens that are the last of those at `keys`, or at places of their own; `held`: of keys before rotation."""
         queries = keys[len(keys) - x.shape[1] :]
         if self.position is not None:
-            at = places if places is not None else keys if run.turns_held else queries
-            run = replace(run, turn=self.position(at, x.dtype))
+            turn = self.position(places if places is not None else keys if held else queries, x.dtype)
+            run = replace(run, turn=turn, turn_keys=turn if held else None)
         if self.bias is not None:
             run = replace(run, bias=self.bias(queries, keys))
+        return self._through(x, run, depth)
+
+    def _through(self, x: Tensor, run: Pass, depth: int | None = None) -> Tensor:
         for i, layer in enumerate(self.layers[:depth]):
             x = layer(x, run, i)
         return self.norm(x) if depth is None else x
@@ -128,3 +144,14 @@ def _blocks(mask: Mask, n: int, state: KVState) -> tuple[int, ...]:
     if sum(blocks) != n:
         raise ValueError(f"blocks {blocks} are {sum(blocks)} tokens, not {n}")
     return blocks
+
+
+def _parts(mask: Mask, x: Tensor, state: Streams) -> list[Sizes]:
+    """The blocks of each stream's next tokens, of x [B, N, D]: of each row, or of each segment where there are any."""
+    rows, n = x.shape[:2]
+    found = rows if mask.lengths is None else len(mask.lengths)
+    if found != len(state.streams) or (mask.lengths is not None and rows != 1):
+        raise ValueError(f"{rows} rows with {mask.lengths} tokens for {len(state.streams)} streams")
+    if mask.lengths is None:
+        return [_blocks(mask, n, state)] * rows
+    return [_blocks(rule, q, state) if q else () for q, _, rule in mask.segments(n, n)]

@@ -81,3 +81,6 @@ class Sensor(nn.Module):
 
     def encode_many(self, chunks: Sequence[Chunk]) -> list[Tokens]:
         return self.encoder.encode_many(chunks)
+
+    def encode_next(self, chunks: Sequence[Chunk], states: Sequence[StreamState]) -> list[Tokens]:
+        return self.encoder.encode_next(chunks, states)

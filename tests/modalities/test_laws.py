@@ -136,6 +136,11 @@ class Broken(nn.Module):
             out = [Tokens(t.x + out[0].x.sum() * (t is not out[0]), t.start, t.end, t.blocks) for t in out]
         return out
 
+    def encode_next(self, chunks: list[Chunk], states: list[Any]) -> list[Tokens]:
+        if self.law == "encode_next":
+            states = states[::-1]
+        return [self.encode(c, s) for c, s in zip(chunks, states, strict=True)]
+
 
 @pytest.mark.parametrize(
     ("law", "message"),
@@ -150,6 +155,7 @@ class Broken(nn.Module):
         ("isolation of two states", "tiling|chunking|isolation"),
         ("isolation of a fork", "isolation of a fork"),
         ("encode_many", "encode_many"),
+        ("encode_next", "encode_next"),
     ],
 )
 def test_a_broken_law_is_named(law: str, message: str) -> None:

@@ -1,0 +1,125 @@
+"""How many times the throughput of 8 streams one by one have 8 streams side by side, through one model?
+
+    python benchmarks/stream_many.py [--streams 8] [--seconds 5] [--keep 10] [--rounds 9] [--json FILE]
+
+Each stream is 2 pictures and 16 kHz sound a second, as the readers of a live source bring them: a frame a chunk (at the
+4 a second that the model takes, so each picture twice), and sound in pieces shorter than a block.
+Remembered is what came since the last caption, one every 5 s, as `mmworld watch` does it; or, as with --keep, the last
+10 s. Both ways take the same chunks from the same state, in turn, so that a busy machine is busy for both; medians of
+the CPU time of the one thread it takes.
+
+Where a pass costs a + b * n for n streams, a is what the calls cost by themselves and b what each stream has to compute
+and to move. Told is which part of a stream's time alone is b: its inverse is what no number of streams can pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+from mmworld.models import together
+from mmworld.models.load import load
+from mmworld.models.session import Keep, Session
+from mmworld.types import Chunk
+
+STEP = 0.25
+CAPTION = 5.0
+"""Seconds between captions, after which all is forgotten unless some is kept."""
+RATE = 16_000
+
+
+def chunks(stream: int, at: int) -> list[Chunk]:
+    """What step `at` of a stream brings: a frame, and sound."""
+    random = torch.Generator().manual_seed(1000 * stream + at // 2)
+    frame = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8, generator=random)
+    sound = 0.1 * torch.randn(round(RATE * STEP), 1, generator=random)
+    start, end = STEP * at, STEP * (at + 1)
+    return [Chunk(frame, start, end, "video"), Chunk(sound, start, end, "audio")]
+
+
+def one_by_one(sessions: list[Session], coming: list[list[Chunk]]) -> None:
+    for session, mine in zip(sessions, coming, strict=True):
+        for chunk in mine:
+            session.append(chunk)
+
+
+def side_by_side(sessions: list[Session], coming: list[list[Chunk]]) -> None:
+    refused = together.append([(s, c) for s, mine in zip(sessions, coming, strict=True) for c in mine])
+    assert not refused
+
+
+Way = Callable[[list[Session], list[list[Chunk]]], None]
+WAYS: dict[str, Way] = {"one by one": one_by_one, "side by side": side_by_side}
+
+
+def measure(streams: int, seconds: float, keep: Keep | None, rounds: int) -> dict[str, Any]:
+    """Seconds of streams that each way takes in a second, and what follows of them."""
+    model = load("nano")
+    sessions = [Session(model, modalities=["video", "audio"], keep=keep) for _ in range(streams)]
+    warm = round((keep.seconds if keep else CAPTION) / STEP) + 8  # until each remembers as much as it ever will
+    for at in range(warm):
+        side_by_side(sessions, [chunks(n, at) for n in range(streams)])
+    ahead = [[chunks(n, warm + at) for n in range(streams)] for at in range(round(seconds / STEP))]
+    taken: dict[str, list[float]] = {name: [] for name in WAYS}
+    for _ in range(rounds):
+        ends = []
+        for name, way in WAYS.items():
+            ends.append([s.fork() for s in sessions])
+            begun = time.thread_time()
+            for at, coming in enumerate(ahead):
+                if keep is None and at % round(CAPTION / STEP) == 0:
+                    for session in ends[-1]:
+                        session.clear()
+                way(ends[-1], coming)
+            taken[name].append(time.thread_time() - begun)
+        check(*ends)
+    alone, abreast = (statistics.median(times) for times in taken.values())
+    own = (abreast - alone / streams) / (streams - 1)
+    found = {name: round(streams * seconds / statistics.median(times), 1) for name, times in taken.items()}
+    return found | {"ratio": round(alone / abreast, 2), "own_share": round(own * streams / alone, 3)}
+
+
+def check(alone: list[Session], abreast: list[Session]) -> None:
+    """Both ways remember the same; SystemExit if not."""
+    for a, b in zip(alone, abreast, strict=True):
+        pairs = zip((*a.context.keys, *a.context.values), (*b.context.keys, *b.context.values), strict=True)
+        off = max(float((x.x - y.x).abs().max() / y.x.abs().max()) for x, y in pairs)
+        if a.context.blocks != b.context.blocks or off > 1e-4:
+            raise SystemExit(f"side by side is not the same as one by one: off by {off:.1e}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in {"streams": 8, "seconds": 5.0, "keep": 10.0, "rounds": 9}.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    args = parser.parse_args()
+    rows = []
+    for what, keep in {"since the last caption": None, f"the last {args.keep:g} s": Keep(args.keep)}.items():
+        found = measure(args.streams, args.seconds, keep, args.rounds)
+        rows.append({"remembered": what} | found)
+        ways = ", ".join(f"{name} {found[name]} s of streams a second" for name in WAYS)
+        print(f"{what:24}{ways}: ratio {found['ratio']} (goal 3)")
+        bound = f"of a stream alone {100 * found['own_share']:.0f}% is its own, so at most {1 / found['own_share']:.1f}"
+        print(f"{'':24}{bound}")
+    if args.json:
+        said = {"schema_version": 1, "date": date.today().isoformat(), "machine": platform.machine()}
+        said |= {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+        sizes = {"streams": args.streams, "seconds": args.seconds, "rounds": args.rounds}
+        args.json.write_text(json.dumps({**said, **sizes, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
