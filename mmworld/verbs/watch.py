@@ -12,8 +12,10 @@ from mmworld.errors import UsageError
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.devices import is_device, open_device
+from mmworld.media.follow import Growing
 from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Captioner
+from mmworld.models.growing import open_growing
 from mmworld.models.live import Live
 from mmworld.models.opening import Opened, open_modality, open_streams
 from mmworld.models.session import Keep
@@ -43,6 +45,7 @@ def watch(
     end: float | None = None,
     fps: float | None = None,
     allow_hosts: Sequence[str] = (),
+    follow: bool = False,
     memory: Path | str | None = None,
     resume: Path | str | None = None,
     **sources: Source | Media | Opened,
@@ -61,6 +64,7 @@ def watch(
         pressure, patience, resume: see `Live`.
         memory: a file in which what was told is kept, and found again when asked; gone on with if it is there.
         allow_hosts: from which streams may come, "HOST[:PORT]" each.
+        follow: wait for what is written to a file, or appears in a folder, until it is removed.
         start, end, fps: of files, see `Captioner.stream`.
 
     Raises:
@@ -74,8 +78,8 @@ def watch(
     if not isinstance(world, World):
         raise UsageError("only models of ours watch so far", hint="mmworld.stream captions with borrowed ones")
     options = {"start": start, "end": end}
-    opened = [] if source is None else [_opened(world, source, None, options | {"fps": fps}, allow_hosts)]
-    opened += [_opened(world, s, name, options, allow_hosts) for name, s in sources.items()]
+    opened = [] if source is None else [_opened(world, source, None, options | {"fps": fps}, allow_hosts, follow)]
+    opened += [_opened(world, s, name, options, allow_hosts, follow) for name, s in sources.items()]
     captioner = Captioner(world, policy, sampler, prompt, stop, keep)
     bank = None if memory is None else Memory(memory, lambda text: world.meaning(text).numpy(force=True))
     how: dict[str, Any] = {
@@ -88,9 +92,16 @@ def watch(
     return Live(captioner, opened, memory=bank, **how)
 
 
-def _opened(world: World, source: Any, name: str | None, options: dict[str, Any], hosts: Sequence[str]) -> Opened:
+def _opened(
+    world: World, source: Any, name: str | None, options: dict[str, Any], hosts: Sequence[str], follow: bool
+) -> Opened:
+    wanted = (name,) if name else None
     if isinstance(source, str) and is_device(source):
-        return _device(world, source, (name,) if name else None, options.get("fps"), hosts)
+        return _device(world, source, wanted, options.get("fps"), hosts)
+    if follow and isinstance(source, str | os.PathLike):
+        if os.path.isdir(source):
+            return open_growing(world, Path(source), fps=options.get("fps"), modalities=wanted)
+        source = Growing(Path(source))
     return open_modality(world, name, source, **options) if name else open_streams(world, source, **options)
 
 
