@@ -14,7 +14,7 @@ from typing import Any
 from mmworld.cli.caption import OneOf, add_speech
 from mmworld.cli.console import say, shown
 from mmworld.cli.flags import SWITCH, positive
-from mmworld.cli.inputs import add_gate, base, opened, settle_gate, span
+from mmworld.cli.inputs import add_gate, base, is_address, opened, settle_gate, span
 from mmworld.cli.journal import SUFFIXES, Journal, record
 from mmworld.cli.view import view
 from mmworld.errors import UsageError
@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the model is slower than a live source: leave out the oldest frames, or have it wait (drop)",
     )
     group.add_argument("--patience", type=positive, default=2.0, metavar="S", help="wait for a stream that lags (2)")
+    followed = "wait for what is added to a file, or appears in a folder, until it is removed"
+    group.add_argument("--follow", **SWITCH, help=followed)
     group.add_argument("--keep", type=positive, metavar="S", help="remember the last S seconds across captions")
     group.add_argument("--fps", type=positive, metavar="N", help="frames a second that the model sees")
     group.add_argument("--ask", metavar="FILE", help="questions, one a line, asked as they come; - for stdin")
@@ -146,7 +148,7 @@ def _live(
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
     how |= {"keep": Keep(args.keep) if args.keep else None}
     how |= {"provisional": args.provisional or math.inf}
-    how |= {"allow_hosts": [] if args.offline else args.allow_host}
+    how |= {"allow_hosts": [] if args.offline else args.allow_host, "follow": args.follow}
     how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, **span(args)}
     return watch(source, model=chosen(args), resume=resume, tap=tap, **others, **how), origin
 
@@ -167,7 +169,8 @@ def _others(args: argparse.Namespace) -> dict[str, Any]:
 def _source(name: str, args: argparse.Namespace) -> Any:
     from mmworld.media.devices import is_device
 
-    return name if is_device(name) or Path(name).is_dir() else opened(name, args)
+    follow = args.follow and not is_address(name)
+    return name if is_device(name) or Path(name).is_dir() or follow else opened(name, args)
 
 
 def _waits(args: argparse.Namespace) -> bool:

@@ -12,8 +12,10 @@ from mmworld.errors import UsageError
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.devices import is_device, open_device
+from mmworld.media.follow import Growing
 from mmworld.media.gate import Media
-from mmworld.models.captioner import DEFAULT, Tap
+from mmworld.models.captioner import DEFAULT, Captioner, Tap
+from mmworld.models.growing import open_growing
 from mmworld.models.live import Live
 from mmworld.models.message import Assistant
 from mmworld.models.opening import Opened
@@ -47,6 +49,7 @@ def watch(
     end: float | None = None,
     fps: float | None = None,
     allow_hosts: Sequence[str] = (),
+    follow: bool = False,
     memory: Path | str | None = None,
     resume: Path | str | None = None,
     tap: Tap | None = None,
@@ -69,6 +72,7 @@ def watch(
         memory: a file in which what was told is kept, and found again when asked; gone on with if it is there. What a
             borrowed model told is found by its words and its time, not by its meaning.
         allow_hosts: from which streams may come, "HOST[:PORT]" each.
+        follow: wait for what is written to a file, or appears in a folder, until it is removed.
         start, end, fps: of files, see `Captioner.stream`.
 
     Raises:
@@ -82,7 +86,7 @@ def watch(
     teller = captioner(found, policy, sampler, prompt, stop, keep)
     options: dict[str, Any] = {"start": start, "end": end, "fps": fps}
     named = [] if source is None else [(None, source)]
-    opened = [_opened(teller, s, name, options, allow_hosts) for name, s in [*named, *sources.items()]]
+    opened = [_opened(teller, s, name, options, allow_hosts, follow) for name, s in [*named, *sources.items()]]
     bank = None if memory is None else Memory(memory, _meaning(found))
     how: dict[str, Any] = {
         "real_time": real_time,
@@ -97,13 +101,23 @@ def watch(
 
 
 def _opened(
-    teller: Teller[Any], source: Any, name: str | None, options: dict[str, Any], hosts: Sequence[str]
+    teller: Teller[Any], source: Any, name: str | None, options: dict[str, Any], hosts: Sequence[str], follow: bool
 ) -> Opened:
     if isinstance(source, str) and is_device(source):
         return _device(
             lambda: open_device(source, allow_hosts=hosts), lambda media: teller.open(media, name, **options)
         )
+    if follow and isinstance(source, str | os.PathLike):
+        if os.path.isdir(source):
+            return _growing(teller, Path(source), (name,) if name else None, options["fps"])
+        source = Growing(Path(source))
     return teller.open(source, name, **options)
+
+
+def _growing(teller: Teller[Any], folder: Path, wanted: tuple[str, ...] | None, fps: float | None) -> Opened:
+    if not isinstance(teller, Captioner):
+        raise UsageError("a borrowed model follows no folder so far", hint="a file, or a model of ours")
+    return open_growing(teller.world, folder, fps=fps, modalities=wanted)
 
 
 def _device(media: Callable[[], Media], opened: Callable[[Media], Opened]) -> Opened:

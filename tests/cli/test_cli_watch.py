@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,25 @@ def test_a_sensor_through_a_pipe(tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert [json.loads(line)["end"] for line in out.splitlines()] == [2.0, 4.0, 6.0]
     assert b"<stdin>: bad lines" in err
+
+
+def test_a_sensor_file_and_a_folder_that_grow_until_they_are_removed(tmp_path: Path) -> None:
+    log, folder = tmp_path / "log.jsonl", tmp_path / "in"
+    folder.mkdir()
+    log.write_text("".join(json.dumps({"time": i / 16, "values": [i]}) + "\n" for i in range(64)))
+    flags = ["--with", f"sensor={log}", "--follow", "--every", "1", "--json", "--progress", "none"]
+    process = start("watch", folder, *flags, stdout=subprocess.PIPE)
+    shutil.copy(SCENE, folder / "1.part")
+    (folder / "1.part").rename(folder / "1.mp4")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["end"] == 1.0
+    with log.open("a") as file:
+        file.writelines(json.dumps({"time": i / 16, "values": [i]}) + "\n" for i in range(64, 128))
+    log.unlink()
+    shutil.rmtree(folder)
+    ends = [json.loads(line)["end"] for line in process.communicate(timeout=100)[0].splitlines()]
+    assert process.returncode == 0
+    assert ends[:6] == [2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
 
 
 @pytest.mark.parametrize(

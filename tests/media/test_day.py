@@ -95,7 +95,7 @@ def shown_then(piece: Frame, begins: list[float]) -> bool:
 @pytest.mark.parametrize("drift", [50e-6, -50e-6])
 @pytest.mark.parametrize(
     ("rate_in", "rate", "seconds"),
-    [(3_000, 1_000, 10.0), pytest.param(48_000, 16_000, 1.0, marks=pytest.mark.slow)],
+    [(3_000, 1_000, 10.0), pytest.param(48_000, 16_000, 1.0, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
 def test_a_day_of_sound_and_pictures(rate_in: int, rate: int, seconds: float, drift: float) -> None:
     """At a sixteenth of both rates, in long frames; the slow one at 48 to 16 kHz."""
