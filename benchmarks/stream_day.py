@@ -34,8 +34,9 @@ def day(hours: float, keep: float, path: Path | None) -> dict[str, Any]:
     """Medians of each hour's minutes: CPU seconds a minute of the stream, resident bytes and bytes of the state."""
     import torch
 
+    from mmworld.models.keep import Keep
     from mmworld.models.load import load
-    from mmworld.models.session import Keep, Session
+    from mmworld.models.session import Session
     from mmworld.types import Chunk
 
     g = torch.Generator().manual_seed(0)

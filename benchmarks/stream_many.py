@@ -32,8 +32,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from mmworld.models import together
+from mmworld.models.keep import Keep
 from mmworld.models.load import load
-from mmworld.models.session import Keep, Session
+from mmworld.models.session import Session
 from mmworld.types import Chunk
 
 STEPS = 0.25, 0.5

@@ -26,7 +26,7 @@ _PUBLIC = {
     "load": "mmworld.models.zoo",
     "World": "mmworld.models.world",
     "Session": "mmworld.models.session",
-    "Keep": "mmworld.models.session",
+    "Keep": "mmworld.models.keep",
     "Captioner": "mmworld.models.captioner",
     "check_modality": "mmworld.models.modality",
     "AtEnd": "mmworld.stream.policy",

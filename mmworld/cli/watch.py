@@ -138,7 +138,7 @@ def _live(
     from mmworld.cli.formats import Origin
     from mmworld.cli.model import chosen
     from mmworld.cli.work import policy
-    from mmworld.models.session import Keep
+    from mmworld.models.keep import Keep
     from mmworld.models.zoo import find
     from mmworld.verbs.watch import watch
     from mmworld.weights.shards import revision

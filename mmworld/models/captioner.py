@@ -16,10 +16,11 @@ from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
 from mmworld.models.events import Failure
+from mmworld.models.keep import Keep
 from mmworld.models.modality import split
 from mmworld.models.opening import Opened, label, open_modality, open_streams
 from mmworld.models.segments import Segment, Segments
-from mmworld.models.session import Keep, Session
+from mmworld.models.session import Session
 from mmworld.models.teller import Cutting, S_co
 from mmworld.models.world import Item, World
 from mmworld.stream.economy import Economy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import groupby
 from pathlib import Path
@@ -21,45 +21,15 @@ from mmworld.generate.decode import Generation, answer, ask, stream
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.models import snapshot
+from mmworld.models.keep import Keep
 from mmworld.models.layout import tick
 from mmworld.models.world import World
 from mmworld.nn.state import KVState
 from mmworld.stream.economy import Economy
 from mmworld.types import Chunk, Gap, Tokens
 
-SINGLE = 0.1
-"""Seconds that a block counts for where each row is one."""
 MAX_WAITING = 4096
 """Blocks that may wait for a stream that lags behind."""
-
-
-@dataclass(frozen=True)
-class Keep:
-    """What is remembered of a stream without end: its first blocks for good, and of each sense the last seconds.
-
-    Text that was committed is kept longer than what it is of, as a word costs one token and a picture many. What goes
-    leaves in whole blocks, and what stays is read as if it had come one after the other (see `KVState`).
-
-    Attributes:
-        seconds: of each sense.
-        of: of some senses, if not those.
-        text: ids of text.
-        sinks: first blocks.
-    """
-
-    seconds: float = 30.0
-    of: Mapping[str, float] = field(default_factory=dict)
-    text: int = 512
-    sinks: int = 4
-
-    def __post_init__(self) -> None:
-        if not all(s > 0 for s in (self.seconds, *self.of.values())) or self.text < 1 or self.sinks < 0:
-            raise ValueError(f"seconds and text to keep must be above 0, sinks not below: {self}")
-
-    def limits(self, world: World, modalities: Sequence[str]) -> tuple[int, ...]:
-        """Blocks of each modality, and of text."""
-        hops = {n: _adapter(world, n).hop or SINGLE for n in modalities}
-        return (*(math.ceil(self.of.get(n, self.seconds) / hops[n]) for n in modalities), self.text)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Captioner
+from mmworld.models.keep import Keep
 from mmworld.models.message import Assistant
 from mmworld.models.opening import Opened
-from mmworld.models.session import Keep
 from mmworld.models.watcher import Watcher
 from mmworld.models.world import World
 from mmworld.stream.policy import Policy

@@ -16,10 +16,10 @@ from mmworld.media.follow import Growing
 from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Captioner, Tap
 from mmworld.models.growing import open_growing
+from mmworld.models.keep import Keep
 from mmworld.models.live import Live
 from mmworld.models.message import Assistant
 from mmworld.models.opening import Opened
-from mmworld.models.session import Keep
 from mmworld.models.teller import Teller
 from mmworld.models.world import World
 from mmworld.stream.again import Backoff, again

@@ -16,7 +16,8 @@ from mmworld.errors import CheckpointError, ConfigError, LimitError, UsageError
 from mmworld.generate.decode import generate_many
 from mmworld.generate.samplers import Sample
 from mmworld.generate.stop import Stop
-from mmworld.models.session import MAX_WAITING, Keep, Session
+from mmworld.models.keep import Keep
+from mmworld.models.session import MAX_WAITING, Session
 from mmworld.models.world import Item
 from mmworld.types import Chunk, Gap
 from mmworld.weights.checkpoint import load_safetensors, save_tensors

@@ -16,8 +16,9 @@ from mmworld.errors import MediaError, UsageError
 from mmworld.generate.samplers import Sample
 from mmworld.generate.stop import Stop
 from mmworld.models import together
+from mmworld.models.keep import Keep
 from mmworld.models.modality import split
-from mmworld.models.session import Keep, Session
+from mmworld.models.session import Session
 from mmworld.models.world import World, WorldConfig
 from mmworld.nn.transformer import TransformerConfig
 from mmworld.types import Chunk
