@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import glob
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmworld.cli.flags import SWITCH, count, seconds
 from mmworld.errors import UsageError
+from mmworld.media.order import natural
 
 if TYPE_CHECKING:
     from mmworld.media.gate import Media
@@ -73,20 +73,15 @@ def _expand(name: str, whole_folders: bool) -> Iterator[str]:
         yield name
     elif folder:
         files = [entry.path for entry in os.scandir(name) if _is_media(entry)]
-        yield from sorted(files, key=_natural) or [name]
+        yield from sorted(files, key=natural) or [name]
     else:
         found = glob.glob(name, recursive=True) if glob.has_magic(name) else []
-        files = sorted((f for f in found if not os.path.isdir(f)), key=_natural)
+        files = sorted((f for f in found if not os.path.isdir(f)), key=natural)
         yield from files or [name]
 
 
 def _is_media(entry: os.DirEntry[str]) -> bool:
     return os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
-
-
-def _natural(path: str) -> list[tuple[int, str]]:
-    """frame2 before frame10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path)]
 
 
 def add_gate(parser: argparse.ArgumentParser) -> Any:

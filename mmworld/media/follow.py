@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 import io
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from mmworld.media.budget import Budget
+from mmworld.media.order import natural
 from mmworld.media.source import open_source
 
 POLL, SETTLED = 0.2, 1.0
@@ -54,13 +54,13 @@ def appearing(folder: str | Path) -> Iterator[Path]:
     A file is whole once it holds something and has not changed for `SETTLED` seconds; later names wait for it. One that
     appears before the name that was given last is not taken. Hidden files and those called .part or .tmp are none.
     """
-    given = order("")
+    given = natural("")
     states: dict[str, tuple[tuple[int, int], float]] = {}  # size and time of change, and since when
     while True:
         try:
             with os.scandir(folder) as entries:
-                there = [e for e in entries if _is_wanted(e.name) and order(e.name) > given and e.is_file()]
-            found = heapq.nsmallest(AHEAD, there, key=lambda e: order(e.name))
+                there = [e for e in entries if _is_wanted(e.name) and natural(e.name) > given and e.is_file()]
+            found = heapq.nsmallest(AHEAD, there, key=lambda e: natural(e.name))
             now = time.monotonic()
             states = {e.name: _state(e, states.get(e.name), now) for e in found}
         except FileNotFoundError:
@@ -74,7 +74,7 @@ def appearing(folder: str | Path) -> Iterator[Path]:
             if size:
                 whole.append(name)
         for name in whole:
-            given = order(name)
+            given = natural(name)
             yield Path(folder, name)
         if not whole:
             time.sleep(POLL)
@@ -90,9 +90,3 @@ def _state(
     stat = os.stat(entry.path)
     state = stat.st_size, stat.st_mtime_ns
     return before if before is not None and before[0] == state else (state, now)
-
-
-def order(name: str) -> list[tuple[int, str]]:
-    """What names are sorted by: frame2 before frame10, and no two alike."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts] + [(-1, name)]

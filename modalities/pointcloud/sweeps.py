@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from mmworld.errors import LimitError, MediaError, SourceError
 from mmworld.media.npy import read_npz, seekable
+from mmworld.media.order import natural
 from mmworld.modalities.pointcloud.readers import SUFFIXES, Cloud, read_cloud
 from mmworld.modalities.pointcloud.readers.npy import npz_columns
 from mmworld.modalities.pointcloud.readers.scan import canvas
@@ -79,7 +79,7 @@ def _paths(source: str) -> list[Path] | None:
         raise SourceError("missing", f"{source}: no point clouds there", hint=f"known: {', '.join(SUFFIXES)}")
     if len(found) > MAX_SWEEPS:
         raise LimitError("limit", f"{source}: {len(found)} files, the limit is {MAX_SWEEPS}")
-    return sorted(found, key=lambda p: [int(w) if w.isdigit() else w for w in re.split(r"([0-9]+)", p.name)])
+    return sorted(found, key=lambda p: natural(p.name))
 
 
 def cut(arrays: dict[str, NDArray[Any]], name: str, hop: float) -> Iterator[Sweep]:

@@ -13,8 +13,9 @@ from clips import clip, number
 
 from mmworld.errors import SourceError
 from mmworld.media import follow
-from mmworld.media.follow import Growing, appearing, order
+from mmworld.media.follow import Growing, appearing
 from mmworld.media.gate import open_media
+from mmworld.media.order import natural
 from mmworld.media.video import frames
 
 
@@ -26,7 +27,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_are_ordered_by_their_numbers() -> None:
     names = ["b", "a10", "a2", "a02", "a", "1", "10", "2"]
-    assert sorted(names, key=order) == ["1", "2", "10", "a", "a02", "a2", "a10", "b"]
+    assert sorted(names, key=natural) == ["1", "2", "10", "a", "a02", "a2", "a10", "b"]
 
 
 def test_a_file_is_read_as_it_grows(tmp_path: Path) -> None:
