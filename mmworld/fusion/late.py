@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mmworld.types import Takes
@@ -45,3 +46,25 @@ class Late(nn.Module):
     def forward(self, x: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
         """How well each text fits each thing [things, texts]."""
         return self.compare(self.embed(x), self.embed_texts(texts))
+
+
+class Judged(Late):
+    """A text and a picture are judged together: a family says of each pair whether it fits, and has directions, too.
+
+    Attributes:
+        vision: makes of pictures what is judged.
+    """
+
+    alone = True
+    vision: Any
+
+    def judge(self, seen: Tensor, ids: Tensor) -> Tensor:
+        """What `vision` made of pictures, and the ids of a text for each [B, T], to scores [B, 2]: no and yes."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Pictures and texts to the logits of each text being about each picture [pictures, texts]."""
+        seen = self.vision(x)
+        rows = [torch.tensor([list(t)] * len(seen), device=seen.device) for t in texts]
+        fits = torch.stack([self.judge(seen, ids) for ids in rows], dim=1)
+        return fits[..., 1] - fits[..., 0]

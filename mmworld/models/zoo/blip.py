@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,7 +12,7 @@ from mmworld.attention import CAUSAL, FULL, Mask
 from mmworld.config import config, pick
 from mmworld.errors import ConfigError, UsageError
 from mmworld.fusion.cross import BlipText, BlipTextConfig, Looking
-from mmworld.fusion.late import Late
+from mmworld.fusion.late import Judged
 from mmworld.models.message import Message
 from mmworld.models.zoo.conversation import asked, begun, pictures, row, vocabulary
 from mmworld.nn.state import KVState
@@ -163,7 +162,7 @@ class BLIPAnswer(BLIP):
         return super().keymap | self.encoder.keymap.within("encoder.", "text_encoder.")
 
 
-class BLIPMatch(Late):
+class BLIPMatch(Judged):
     """Whether a text is about a picture: each pair is judged by an encoder that reads the one and looks at the other
     (figure 2, middle). Both also have directions in one space (figure 2, left).
 
@@ -174,7 +173,7 @@ class BLIPMatch(Late):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
-    takes, alone = Takes(("image",)), True
+    takes = Takes(("image",))
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
@@ -203,12 +202,9 @@ class BLIPMatch(Late):
     def compare(self, seen: Tensor, told: Tensor) -> Tensor:
         return seen @ told.T
 
-    def forward(self, x: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Pictures and texts to the logits of each text being about each picture [pictures, texts]."""
-        seen = self.vision(x)
-        rows = [torch.tensor([list(t)] * len(seen), device=seen.device) for t in texts]
-        fits = torch.stack([self.fits(self.encoder(ids, FULL, seen)[:, 0]) for ids in rows], dim=1)
-        return fits[..., 1] - fits[..., 0]
+    def judge(self, seen: Tensor, ids: Tensor) -> Tensor:
+        fits: Tensor = self.fits(self.encoder(ids, FULL, seen)[:, 0])
+        return fits
 
     @property
     def keymap(self) -> KeyMap:

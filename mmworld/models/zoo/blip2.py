@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mmworld.attention import Mask
 from mmworld.config import config, pick
 from mmworld.errors import ConfigError
-from mmworld.fusion.late import Late
+from mmworld.fusion.late import Judged
 from mmworld.fusion.projection import put
 from mmworld.fusion.qformer import Instructed, QFormer
 from mmworld.models.message import Message
@@ -189,7 +189,7 @@ class BLIP2(Queried):
         return self.scores(self.embed(ids, pixels), state, answer)
 
 
-class BLIP2Match(Late):
+class BLIP2Match(Judged):
     """Whether a text is about a picture: the Q-Former's questions look at the one and read the other, and each judges
     (figure 2). Without the text each of them, and the text by itself, have directions in one space.
 
@@ -200,7 +200,7 @@ class BLIP2Match(Late):
         ConfigError: a value is missing, of the wrong type, or asks for what is not supported.
     """
 
-    takes, alone = Takes(("image",)), True
+    takes = Takes(("image",))
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__()
@@ -225,12 +225,9 @@ class BLIP2Match(Late):
         """Directions [pictures, n, E] and [texts, E] to scores [pictures, texts]: those of the best question."""
         return (seen @ told.T).amax(1)
 
-    def forward(self, x: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Pictures and texts to the logits of each text being about each picture [pictures, texts]."""
-        seen = self.vision(x)
-        rows = [torch.tensor([list(t)] * len(seen), device=seen.device) for t in texts]
-        fits = torch.stack([self.fits(self.qformer(seen, ids)).mean(1) for ids in rows], dim=1)
-        return fits[..., 1] - fits[..., 0]
+    def judge(self, seen: Tensor, ids: Tensor) -> Tensor:
+        fits: Tensor = self.fits(self.qformer(seen, ids)).mean(1)
+        return fits
 
     @property
     def keymap(self) -> KeyMap:
