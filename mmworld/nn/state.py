@@ -175,15 +175,16 @@ class KVState:
     def _evict(self, keep: int, blocks: Sequence[int]) -> None:
         """Drop the oldest of these blocks until `keep` of them are held."""
         gone = blocks[: max(len(blocks) - keep, 0)]
+        if not gone:
+            return
         for first, last in reversed(_runs(gone)):
             start, n = sum(self.blocks[:first]), sum(self.blocks[first:last])
             for row in (*self.keys, *self.values):
                 row.drop(start, start + n)
             self.offset += 0 if self.compact else n
         left = set(range(len(self.blocks))) - set(gone)
-        if gone:
-            self.blocks = tuple(n for i, n in enumerate(self.blocks) if i in left)
-            self.kinds = tuple(k for i, k in enumerate(self.kinds) if i in left)
+        self.blocks = tuple(n for i, n in enumerate(self.blocks) if i in left)
+        self.kinds = tuple(k for i, k in enumerate(self.kinds) if i in left)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of the state by name, to be saved as safetensors."""

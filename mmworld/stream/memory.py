@@ -21,10 +21,11 @@ MOST = 200_000
 WIDEST = 4096
 LATE = 60
 """Of reciprocal rank fusion (Cormack et al. 2009, section 2)."""
-COMMON = (
+_COMMON = (
     "a an and are at be been did do does for from had has have how in is it its of on or that the there this to was"
     " were what when where which who why with"
 )
+COMMON = frozenset(_COMMON.split())
 """English words that say nothing of what is asked about."""
 TABLES = """
 create table if not exists moments (id integer primary key autoincrement, start real, "end" real,
@@ -135,7 +136,7 @@ class Memory:
 
 def content(text: str) -> list[str]:
     """The words of a text that say what it is about."""
-    return [w for w in re.findall(r"\w+", text.lower()) if w not in COMMON.split()]
+    return [w for w in re.findall(r"\w+", text.lower()) if w not in COMMON]
 
 
 def _unit(x: Vector) -> Vector:
