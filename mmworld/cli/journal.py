@@ -11,7 +11,7 @@ from typing import Any
 from mmworld.cli.console import SCHEMA_VERSION, shown
 from mmworld.cli.formats import FORMATS, Origin, segment
 from mmworld.errors import ResourceError, UsageError
-from mmworld.models.events import repeats
+from mmworld.models.events import Failure, repeats
 from mmworld.models.provisional import Provisional
 from mmworld.types import Caption, Gap
 
@@ -30,7 +30,7 @@ def record(event: Any, i: int, origin: Origin) -> dict[str, Any]:
     if isinstance(event, Gap):
         times = {"start": round(event.start, 3), "end": round(event.end, 3)}
         return {"event": "gap", **times, "modality": event.modality, "reason": event.reason, **about}
-    if hasattr(event, "error"):
+    if isinstance(event, Failure):
         return {"event": "fault", "of": event.source, "message": str(event.error), **about}
     moments = [{"start": round(m.start, 3), "end": round(m.end, 3), "text": m.text} for m in event.moments]
     answer = {"time": round(event.time, 3), "question": event.question, "text": event.text, "moments": moments}

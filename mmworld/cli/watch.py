@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import threading
 from collections import deque
@@ -14,10 +15,15 @@ from typing import Any
 from mmworld.cli.caption import OneOf, add_speech
 from mmworld.cli.console import say, shown
 from mmworld.cli.flags import SWITCH, positive
+from mmworld.cli.formats import Origin, clock
+from mmworld.cli.formats import live as live_line
 from mmworld.cli.inputs import add_gate, base, is_address, opened, settle_gate, span
 from mmworld.cli.journal import SUFFIXES, Journal, record
 from mmworld.cli.view import view
 from mmworld.errors import UsageError
+from mmworld.models.events import Failure
+from mmworld.models.provisional import Provisional
+from mmworld.types import Caption, Gap
 
 LISTED = 500
 """Captions of a plot, the last ones."""
@@ -93,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             drawing.add(event)
             _print(event, count.events, origin, args.json)
             count = count.with_(event)
-            faults += hasattr(event, "error")
+            faults += isinstance(event, Failure)
     for media in (source, *others.values()):
         for warning in getattr(media, "warnings", ()):
             say(f"{media.name}: {warning}")
@@ -113,7 +119,7 @@ class _Drawing:
             self.tap = self.timeline.add
 
     def add(self, event: Any) -> None:
-        if self.tap and hasattr(event, "text") and hasattr(event, "start"):
+        if self.tap and isinstance(event, Caption):
             self.captions.append(event)
 
 
@@ -135,7 +141,6 @@ def _live(
 ) -> tuple[Any, Any]:
     import torch
 
-    from mmworld.cli.formats import Origin
     from mmworld.cli.model import chosen
     from mmworld.cli.work import policy
     from mmworld.models.keep import Keep
@@ -225,28 +230,18 @@ def _refused(future: Any) -> None:
         say(str(error))
 
 
-def _print(event: Any, i: int, origin: Any, as_json: bool) -> None:
-    import json
-
-    from mmworld.cli.formats import live as caption_line
-
+def _print(event: Any, i: int, origin: Origin, as_json: bool) -> None:
     if as_json:
-        text = json.dumps(record(event, i, origin))
-    elif hasattr(event, "error"):
+        print(json.dumps(record(event, i, origin)), flush=True)
+    elif isinstance(event, Failure):
         say(str(event.error))
-        return
     else:
-        text = _line(event, origin, caption_line)
-    print(text, flush=True)
+        print(_line(event, origin), flush=True)
 
 
-def _line(event: Any, origin: Any, caption_line: Any) -> str:
-    from mmworld.cli.formats import clock
-    from mmworld.models.provisional import Provisional
-    from mmworld.types import Caption, Gap
-
+def _line(event: Any, origin: Origin) -> str:
     if isinstance(event, Caption):
-        return str(caption_line(0, event, origin)).rstrip("\n")
+        return live_line(0, event, origin).rstrip("\n")
     if isinstance(event, Gap):
         return f"[{clock(event.start)} --> {clock(event.end)}]  (no {event.modality}: {event.reason})"
     if isinstance(event, Provisional):

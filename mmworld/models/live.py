@@ -91,7 +91,7 @@ class Live:
         self._jobs = Jobs(teller.waiting, drop=self.pressure == "drop")
         self._delays: deque[float] = deque(maxlen=HEARD)
         self._open = True
-        self._before: Span | None = None
+        self._latest: Span | None = None
         self._intake = Intake(feeds, pressure=self.pressure, patience=patience, since=since, trim=teller.after)
         self._threads = [
             threading.Thread(target=self._perceive, daemon=True, name="perceive"),
@@ -213,13 +213,13 @@ class Live:
 
     def _told(self, segments: Iterable[Span], came: float) -> None:
         for segment in segments:
-            self._before = segment
+            self._latest = segment
             self._jobs.put(Told(segment, came))
 
     def _serve(self, message: Ask | Save) -> None:
         if isinstance(message, Ask):
             now = self._segments.now()
-            message.segment = self._before if now.empty and self._before is not None else now
+            message.segment = self._latest if now.empty and self._latest is not None else now
         else:
             message.values = self._segments.leaves() | {"model": self._teller.identity}
             message.values["sources"] = [

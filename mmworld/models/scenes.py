@@ -77,7 +77,6 @@ class Scenes:
 
     def __init__(self, takes: Takes, modalities: Sequence[str], judge: Judge) -> None:
         self._takes, self._judge = takes, judge
-        self.provisional = math.inf
         self._limit = min(takes.seconds, LONGEST if "audio" in modalities else math.inf)
         self._clocks = dict.fromkeys(modalities, -math.inf)
         self._open = frozenset(modalities)  # replaced, never changed: other threads read it
@@ -87,6 +86,16 @@ class Scenes:
         self._sound: list[Chunk] = []  # one that is marked as the last has a gap after it
         self._behind = 0  # bytes of these and of what waits
         self._clear()
+
+    @property
+    def provisional(self) -> float:
+        """Seconds, every so many of which a segment is given as it is by then, too: never; UsageError for others."""
+        return math.inf
+
+    @provisional.setter
+    def provisional(self, seconds: float) -> None:
+        if seconds < math.inf:
+            raise UsageError("a borrowed model tells nothing provisional", hint="leave out --provisional")
 
     @property
     def open(self) -> frozenset[str]:
@@ -113,8 +122,6 @@ class Scenes:
         if item.modality not in self._open:
             known = "that stream has ended" if item.modality in self._clocks else f"wanted is {', '.join(self._clocks)}"
             raise UsageError(f"{item!r}: {known}")
-        if self.provisional < math.inf:
-            raise UsageError("a borrowed model tells nothing provisional", hint="leave out --provisional")
         self._judge.hear(item, RATE if item.modality == "audio" else None)
         self._clocks[item.modality] = max(self._clocks[item.modality], item.end)
         if isinstance(item, Gap):

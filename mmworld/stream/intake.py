@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mmworld.stream.ops import paced
+from mmworld.stream.policy import TICK
 from mmworld.types import Chunk, Gap
 
 Item = Chunk | Gap
@@ -49,8 +50,6 @@ POLL, PATIENCE = 0.2, 1.0
 """Seconds after which who waits looks whether it is still wanted, and for which a reader's end is waited for."""
 FRAMES = ("video", "image", "points")
 """What may be left out: what comes next shows the same world."""
-SAME = 1e-6
-"""Seconds within which two times are one."""
 
 
 @dataclass(eq=False)
@@ -209,11 +208,11 @@ class Intake:
         """The lane that may still give what ends before `end`, with the gap of one that is not waited for."""
         newest = max((lane.items[-1].end for lane in self.lanes if lane.live and lane.items), default=-math.inf)
         for lane in self.lanes:
-            behind = [m for m, clock in lane.clocks.items() if clock < end - SAME]
+            behind = [m for m, clock in lane.clocks.items() if clock < end - TICK]
             if lane.items or lane.ended or not behind:
                 continue
             until = min(newest - self.patience, end)
-            if lane.live and (gone := [m for m in behind if -math.inf < lane.clocks[m] < until - SAME]):
+            if lane.live and (gone := [m for m in behind if -math.inf < lane.clocks[m] < until - TICK]):
                 gap = Gap(lane.clocks[gone[0]], until, gone[0], "late", lane.name)
                 lane.clocks[gone[0]] = until
                 return lane, gap
@@ -231,7 +230,7 @@ class Intake:
 
     def _after(self, item: Item, time: float) -> Item | None:
         """What of an item comes after a time."""
-        if item.start >= time - SAME:
+        if item.start >= time - TICK:
             return item
         if isinstance(item, Chunk):
             return self._trim(item, time)

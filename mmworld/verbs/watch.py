@@ -88,16 +88,18 @@ def watch(
     named = [] if source is None else [(None, source)]
     opened = [_opened(teller, s, name, options, allow_hosts, follow) for name, s in [*named, *sources.items()]]
     bank = None if memory is None else Memory(memory, _meaning(found))
-    how: dict[str, Any] = {
-        "real_time": real_time,
-        "provisional": provisional,
-        "pressure": pressure,
-        "patience": patience,
-        "start": start,
-        "resume": resume,
-        "tap": tap,
-    }
-    return Live(teller, opened, memory=bank, **how)
+    return Live(
+        teller,
+        opened,
+        real_time=real_time,
+        pressure=pressure,
+        patience=patience,
+        start=start,
+        provisional=provisional,
+        resume=resume,
+        memory=bank,
+        tap=tap,
+    )
 
 
 def _opened(
