@@ -12,7 +12,6 @@ import json
 import math
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from figures import resident
 
 CLIP = 30
 MIB = 1 << 20
@@ -49,10 +50,6 @@ def repeat_packets(source: Path, target: Path, times: int) -> None:
                 )
                 again.stream = streams[packet.stream.index]
                 out.mux(again)
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def peak() -> int:

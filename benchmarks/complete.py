@@ -10,19 +10,15 @@ them; medians. Every way has to say the same ids.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from figures import in_turn, write
 
 Texts = list[list[int]]
 VOCABULARY, FIRST, STEP = 4000, 10, 7
@@ -76,12 +72,7 @@ def measure(prompts: int, tokens: int, width: int, layers: int, repeat: int) -> 
     first, *rest = said.values()
     if any(other != first for other in rest):
         raise SystemExit("the ways do not say the same")
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeat):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            taken[name].append(time.perf_counter() - start)
+    taken = in_turn(runs, repeat)
     return [{"name": n, "ids_a_second": round(prompts * tokens / statistics.median(t))} for n, t in taken.items()]
 
 
@@ -96,8 +87,7 @@ def main() -> None:
     for row in rows:
         print(f"{row['name']:24}{row['ids_a_second']:8} ids/s")
     if path:
-        said = {"schema_version": 1, "date": date.today().isoformat(), "machine": platform.machine()}
-        path.write_text(json.dumps({**said, "cpus": os.cpu_count(), **options, "rows": rows}, indent=1) + "\n")
+        write(path, **options, rows=rows)
 
 
 if __name__ == "__main__":

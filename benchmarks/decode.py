@@ -13,13 +13,13 @@ import json
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from figures import in_turn
 
 from mmworld.media.audio import samples
 from mmworld.media.gate import open_media
@@ -113,12 +113,7 @@ def contenders(path: Path, fps: float, size: int) -> dict[str, Run]:
 
 def measure(path: Path, fps: float, size: int, repeat: int) -> dict[str, object]:
     runs = contenders(path, fps, size)
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeat):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
+    times = in_turn(runs, repeat)
     duration = open_media(path).duration or 0.0
     floor = statistics.median(times["plain av loop, no conversion"])
     rows = [

@@ -6,14 +6,12 @@ python benchmarks/economy.py [--scenes 200] [--json FILE]
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
+
+from figures import write
 
 WAYS = {
     "all tokens": None,
@@ -70,9 +68,7 @@ def main() -> None:
         rows.append({"name": name, **measured(world, economy, args.scenes)})
         print(rows[-1], flush=True)
     if args.json:
-        machine = {"date": str(date.today()), "machine": platform.machine(), "cpus": os.cpu_count()}
-        document = {"schema_version": 1, **machine, "torch": torch.__version__, "scenes": args.scenes, "rows": rows}
-        args.json.write_text(json.dumps(document, indent=1) + "\n")
+        write(args.json, scenes=args.scenes, rows=rows)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from figures import write
 
 LIBRARIES, DTYPES = ("mmworld", "transformers"), ("float32", "bfloat16")
 GOAL = 1.1
@@ -116,9 +114,7 @@ def main() -> None:
     if options.json:
         from importlib.metadata import version
 
-        said = {"schema_version": 1, "date": date.today().isoformat(), "machine": platform.machine()}
-        versions = {name: version(name) for name in ("torch", "transformers")}
-        options.json.write_text(json.dumps({**said, "cpus": os.cpu_count(), **versions, "rows": rows}, indent=1) + "\n")
+        write(options.json, transformers=version("transformers"), rows=rows)
 
 
 if __name__ == "__main__":

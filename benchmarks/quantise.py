@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from figures import write
 from load import checkpoint, status
 from torch import Tensor
 
@@ -90,10 +88,7 @@ def main() -> None:
     if options.json:
         from importlib.metadata import version
 
-        said = {"schema_version": 1, "date": date.today().isoformat(), "machine": platform.machine()}
-        versions = {name: version(name) for name in ("torch", "torchao")}
-        told = {**said, "cpus": os.cpu_count(), "threads": torch.get_num_threads(), **versions, "rows": rows}
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+        write(options.json, threads=torch.get_num_threads(), torchao=version("torchao"), rows=rows)
 
 
 if __name__ == "__main__":

@@ -10,24 +10,18 @@ DynamicCache, on the same weights, for --minutes of the day.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import resource
 import statistics
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
+
+from figures import resident, write
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 TOKENS, DIM = 40, 256
 """Of the decoder beside: tokens a second, and its width."""
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def day(hours: float, keep: float, path: Path | None) -> dict[str, Any]:
@@ -70,7 +64,7 @@ def day(hours: float, keep: float, path: Path | None) -> dict[str, Any]:
         )
         print(f"hour {hour + 1:2}: {made['hours'][-1]}", flush=True)
         if path:
-            path.write_text(json.dumps(about() | {"day": made}, indent=1) + "\n")
+            write(path, day=made)
     return made
 
 
@@ -115,13 +109,6 @@ def beside(minutes: int) -> list[dict[str, Any]]:
     return rows
 
 
-def about() -> dict[str, Any]:
-    import torch
-
-    machine = {"machine": platform.machine(), "cpus": os.cpu_count()}
-    return {"schema_version": 1, "date": str(date.today()), **machine, "torch": torch.__version__}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hours", type=float, default=24)
@@ -139,7 +126,7 @@ def main() -> None:
     print(f"resident memory since minute 5: {100 * grown:+.2f}% (goal < 1%)")
     print(f"transformers' cache: {held[0]} to {held[1]} MiB in {len(rows)} minutes")
     if args.json:
-        args.json.write_text(json.dumps(about() | {"day": made, "beside": rows}, indent=1) + "\n")
+        write(args.json, day=made, beside=rows)
 
 
 if __name__ == "__main__":

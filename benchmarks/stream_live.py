@@ -12,14 +12,13 @@ and this after it.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
+
+from figures import write
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -67,9 +66,7 @@ def live(world: Any, chunks: list[Any], every: float, *, real_time: bool = False
     from mmworld.models.opening import Opened
     from mmworld.stream.policy import Every
 
-    source = Opened("film", ("audio", "video"), iter(chunks), live=True)
-    if real_time:
-        source = Opened("film", ("audio", "video"), iter(chunks), live=False)
+    source = Opened("film", ("audio", "video"), iter(chunks), live=not real_time)
     with Live(Captioner(world, Every(every)), [source], pressure="block", real_time=real_time) as watched:
         said = sum(1 for _ in watched)
         return said, watched.delay(0.5), watched.delay(0.95)
@@ -105,12 +102,9 @@ def main() -> None:
     rows |= {"delay_p95": round(most, 3)}
     over = [f"{100 * rows[name]:+.1f}%" for name in ("wall_overhead", "cpu_overhead")]
     print(f"wall {wall}: {over[0]} (goal <= 5%); CPU {cpu}: {over[1]}")
-
     print(f"captions come {half:.2f} s late, one in twenty {most:.2f} s (goal <= 1 s of the stream)")
     if args.json:
-        machine = {"date": str(date.today()), "machine": platform.machine(), "cpus": os.cpu_count()}
-        document = {"schema_version": 1, **machine, "torch": torch.__version__, **rows}
-        args.json.write_text(json.dumps(document, indent=1) + "\n")
+        write(args.json, **rows)
 
 
 if __name__ == "__main__":

@@ -16,16 +16,15 @@ and to move. Told is which part of a stream's time alone is b: its inverse is wh
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+from figures import write
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -122,10 +121,8 @@ def main() -> None:
         )
         print(f"{what}, chunks of {step} s: {ways} s a second: ratio {found['ratio']} (goal 3); {bound}")
     if args.json:
-        said = {"schema_version": 1, "date": date.today().isoformat(), "machine": platform.machine()}
-        said |= {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__}
         sizes = {"streams": args.streams, "seconds": args.seconds, "rounds": args.rounds}
-        args.json.write_text(json.dumps({**said, **sizes, "rows": rows}, indent=1) + "\n")
+        write(args.json, threads=torch.get_num_threads(), **sizes, rows=rows)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,14 @@ three quarters of all events are met by chance. See `mmworld.evaluate.timing` fo
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
+from figures import write
 
 from mmworld import AtSilence, Captioner, Every, OnChange
 from mmworld.evaluate.timing import timing
@@ -116,10 +113,7 @@ def main() -> None:
         figures = "".join(f"{n} {row[n]:<8}" for n in ("precision", "recall", "time_difference", "silence", "fluency"))
         print(f"{row['stream']:8}{row['policy']:60}{figures}{row['said']}/{row['events']}", flush=True)
     if options.json:
-        machine = platform.processor() or platform.machine()
-        about = {"date": str(date.today()), "machine": machine, "cpus": os.cpu_count(), "model": options.model}
-        about |= {"tolerance": TOLERANCE, "torch": torch.__version__}
-        options.json.write_text(json.dumps({"schema_version": 1, **about, "rows": rows}, indent=1) + "\n")
+        write(options.json, model=options.model, tolerance=TOLERANCE, rows=rows)
 
 
 if __name__ == "__main__":
