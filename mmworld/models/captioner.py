@@ -23,6 +23,7 @@ from mmworld.models.segments import Segment, Segments
 from mmworld.models.session import Session
 from mmworld.models.teller import Cutting, S_co
 from mmworld.models.world import Item, World
+from mmworld.nn.state import KVState
 from mmworld.stream.economy import Economy
 from mmworld.stream.ops import batched, join, merge, prefetch
 from mmworld.stream.policy import TICK, Every, Policy
@@ -154,17 +155,27 @@ class Captioner:
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Segments:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
         window = WINDOW if self.policy.longest > BOUNDED and self.keep is None else None
-        session = Session(self.world, modalities=modalities, window=window, keep=self.keep, economy=self.economy)
+        session = self._session(modalities=modalities, window=window, keep=self.keep)
         return Segments(session, self.policy.start(start), rolling=self.keep is not None)
 
     def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Segments:
         """What goes on with the stream whose `Segments.leaves` these are."""
-        session, judge = Session.restored(self.world, values, self.economy), self.policy.start(start)
+        session, judge = self._restored(values), self.policy.start(start)
         return Segments.restored(session, judge, values, rolling=self.keep is not None)
+
+    def _session(self, **how: Any) -> Session:
+        return Session(self.world, economy=self.economy, **how)
+
+    def _restored(self, values: Mapping[str, Any]) -> Session:
+        return Session.restored(self.world, values, economy=self.economy)
 
     def answer(self, segment: Segment, question: str) -> Generation:
         """What the model says of a segment, asked."""
-        return answer(self.world, [segment.context], question, self.sampler, self.stop)[0]
+        return self.answered([segment.context], question)[0]
+
+    def answered(self, contexts: Sequence[KVState], prompt: str) -> Sequence[Generation]:
+        """What the model says of each context, side by side."""
+        return answer(self.world, contexts, prompt, self.sampler, self.stop)
 
     def _stream(self, opened: Opened, start: float, tap: Tap | None) -> Iterator[Caption]:
         segments = self.begin(opened.modalities, start)
@@ -175,8 +186,7 @@ class Captioner:
 
     def say(self, segments: Sequence[Segment], source: str) -> Iterator[Caption]:
         """The captions of segments, side by side."""
-        contexts = [s.context for s in segments]
-        made = answer(self.world, contexts, self.prompt, self.sampler, self.stop)
+        made = self.answered([s.context for s in segments], self.prompt)
         for segment, text in zip(segments, made, strict=True):
             if text.text:
                 yield Caption(after(self.prompt, text.text), segment.start, segment.end, text.score, source)
