@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import threading
-from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmworld.cli import outputs, sources
 from mmworld.cli.caption import OneOf, add_speech
-from mmworld.cli.console import say, shown
+from mmworld.cli.console import say
 from mmworld.cli.flags import SWITCH, positive
-from mmworld.cli.formats import Origin, clock
-from mmworld.cli.formats import live as live_line
-from mmworld.cli.inputs import add_gate, base, is_address, opened, settle_gate, span
-from mmworld.cli.journal import SUFFIXES, Journal, record
+from mmworld.cli.formats import Origin
+from mmworld.cli.inputs import add_gate, settle_gate, span
+from mmworld.cli.journal import SUFFIXES
 from mmworld.cli.view import view
-from mmworld.errors import UsageError
 from mmworld.models.events import Failure
-from mmworld.models.provisional import Provisional
-from mmworld.types import Caption, Gap
-
-LISTED = 500
-"""Captions of a plot, the last ones."""
-MODALITIES = ("video", "audio", "points", "sensor", "image")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,32 +64,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Watch until the sources end; 0, or 3 if one of them failed."""
     settle_gate(args)
-    if args.state and args.end is not None:
-        raise UsageError("--end with --state: what has ended is not gone on with", hint="leave one out; Ctrl-C saves")
-    outputs = [Path(o) for o in args.output]
-    if bad := [o for o in outputs if o.suffix.removeprefix(".") not in SUFFIXES]:
-        raise UsageError(f"-o {shown(str(bad[0]))}: not one of .{', .'.join(SUFFIXES)}")
+    outputs.check(args)
     resume = Path(args.state) if args.state and Path(args.state).exists() else None
     faults = 0
-    source, others = _source(args.source, args), _others(args)
+    source, others = sources.source(args.source, args), sources.others(args)
     with ExitStack() as scope:
-        drawing = scope.enter_context(_drawn(args))
-        live, origin = _live(args, source, others, resume, drawing.tap)
+        pictures = [scope.enter_context(closing(p)) for p in outputs.pictured(args)]
+        live, origin = _live(args, source, others, resume, outputs.tap(pictures))
         scope.enter_context(live)
-        journals = [_journal(path, origin, live, resume, _waits(args)) for path in outputs]
+        journals = outputs.journals(args, origin, live, resume is not None, sources.wait(args))
         for journal in journals:
-            scope.callback(journal.close)
+            scope.enter_context(closing(journal))
         scope.enter_context(view(live, args.progress))
         scope.enter_context(_kept(live, args))
         if args.ask:
             threading.Thread(target=_ask, args=(live, args.ask), daemon=True, name="ask").start()
-        count = live.before
+        told = [*journals, *pictures, outputs.Printed(origin, live.before, as_json=args.json)]
         for event in live:
-            for journal in journals:
-                journal.add(event)
-            drawing.add(event)
-            _print(event, count.events, origin, args.json)
-            count = count.with_(event)
+            for output in told:
+                output.add(event)
             faults += isinstance(event, Failure)
     for media in (source, *others.values()):
         for warning in getattr(media, "warnings", ()):
@@ -106,39 +90,9 @@ def run(args: argparse.Namespace) -> int:
     return 3 if faults else 0
 
 
-class _Drawing:
-    """A timeline and the last captions of it, to be drawn; nothing where none is wanted."""
-
-    def __init__(self, path: str | None) -> None:
-        self.captions: deque[Any] = deque(maxlen=LISTED)
-        self.tap = None
-        if path:
-            from mmworld.cli.timeline import Timeline
-
-            self.timeline = Timeline()
-            self.tap = self.timeline.add
-
-    def add(self, event: Any) -> None:
-        if self.tap and isinstance(event, Caption):
-            self.captions.append(event)
-
-
-@contextmanager
-def _drawn(args: argparse.Namespace) -> Iterator[_Drawing]:
-    """Draw what was watched, when it has ended or was stopped."""
-    drawing = _Drawing(args.plot)
-    try:
-        yield drawing
-    finally:
-        if args.plot and drawing.captions:
-            from mmworld.cli.plot import draw
-
-            draw(drawing.timeline, list(drawing.captions), Path(args.plot), title=shown(base(args.source)))
-
-
 def _live(
     args: argparse.Namespace, source: Any, others: dict[str, Any], resume: Path | None, tap: Any
-) -> tuple[Any, Any]:
+) -> tuple[Any, Origin]:
     import torch
 
     from mmworld.cli.model import chosen
@@ -156,41 +110,6 @@ def _live(
     how |= {"allow_hosts": [] if args.offline else args.allow_host, "follow": args.follow}
     how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, **span(args)}
     return watch(source, model=chosen(args), resume=resume, tap=tap, **others, **how), origin
-
-
-def _others(args: argparse.Namespace) -> dict[str, Any]:
-    """The sources beside the first, by their senses."""
-    others: dict[str, Any] = {}
-    for text in args.others:
-        name, equals, source = text.partition("=")
-        if not equals or name not in MODALITIES:
-            raise UsageError(f"--with {shown(text)}: give SENSE=SOURCE, of {', '.join(MODALITIES)}")
-        if name in others:
-            raise UsageError(f"--with {name}= twice", hint="one session has one source of each sense")
-        others[name] = _source(source, args)
-    return others
-
-
-def _source(name: str, args: argparse.Namespace) -> Any:
-    from mmworld.media.devices import is_device
-
-    follow = args.follow and not is_address(name)
-    return name if is_device(name) or Path(name).is_dir() or follow else opened(name, args)
-
-
-def _waits(args: argparse.Namespace) -> bool:
-    """Whether the sources are still where they were when a process that was stopped goes on."""
-    from mmworld.media.devices import is_device
-
-    names = [args.source, *(text.partition("=")[2] for text in args.others)]
-    return not any(name == "-" or is_device(name) for name in names)
-
-
-def _journal(path: Path, origin: Any, live: Any, resume: Path | None, waits: bool) -> Journal:
-    if resume is None:
-        return Journal(path, origin)
-    said = live.before.events if path.suffix == ".jsonl" else live.before.captions
-    return Journal(path, origin, said if waits else math.inf)
 
 
 @contextmanager
@@ -228,24 +147,3 @@ def _refused(future: Any) -> None:
     """Say why a question has no answer: the model may not take any."""
     if not future.cancelled() and (error := future.exception()) is not None:
         say(str(error))
-
-
-def _print(event: Any, i: int, origin: Origin, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(record(event, i, origin)), flush=True)
-    elif isinstance(event, Failure):
-        say(str(event.error))
-    else:
-        print(_line(event, origin), flush=True)
-
-
-def _line(event: Any, origin: Origin) -> str:
-    if isinstance(event, Caption):
-        return live_line(0, event, origin).rstrip("\n")
-    if isinstance(event, Gap):
-        return f"[{clock(event.start)} --> {clock(event.end)}]  (no {event.modality}: {event.reason})"
-    if isinstance(event, Provisional):
-        told = event.caption
-        return f"[{clock(told.start)} --> {clock(told.end)} …]  {told.text}"
-    recalled = "".join(f"\n    {clock(m.start)}  {m.text}" for m in event.moments)
-    return f"[{clock(event.time)}] {event.question} {event.text}{recalled}"
