@@ -11,19 +11,18 @@ from typing import Any
 
 from mmworld.errors import MediaError, MMWorldError, UsageError
 from mmworld.generate.beam import Beam
-from mmworld.generate.decode import Generation, after, answer, generate_many
+from mmworld.generate.decode import Generation, after, generate_many
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
+from mmworld.models.desk import LiveSession, answered
 from mmworld.models.events import Failure
 from mmworld.models.keep import Keep
 from mmworld.models.modality import split
 from mmworld.models.opening import Opened, label, open_modality, open_streams
 from mmworld.models.segments import Segment, Segments
-from mmworld.models.session import Session
 from mmworld.models.teller import Cutting, S_co
 from mmworld.models.world import Item, World
-from mmworld.nn.state import KVState
 from mmworld.stream.economy import Economy
 from mmworld.stream.ops import batched, join, merge, prefetch
 from mmworld.stream.policy import TICK, Every, Policy
@@ -155,27 +154,17 @@ class Captioner:
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Segments:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
         window = WINDOW if self.policy.longest > BOUNDED and self.keep is None else None
-        session = self._session(modalities=modalities, window=window, keep=self.keep)
+        session = LiveSession(self.world, modalities=modalities, window=window, keep=self.keep, economy=self.economy)
         return Segments(session, self.policy.start(start), rolling=self.keep is not None)
 
     def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Segments:
         """What goes on with the stream whose `Segments.leaves` these are."""
-        session, judge = self._restored(values), self.policy.start(start)
+        session, judge = LiveSession.restored(self.world, values, economy=self.economy), self.policy.start(start)
         return Segments.restored(session, judge, values, rolling=self.keep is not None)
-
-    def _session(self, **how: Any) -> Session:
-        return Session(self.world, economy=self.economy, **how)
-
-    def _restored(self, values: Mapping[str, Any]) -> Session:
-        return Session.restored(self.world, values, economy=self.economy)
 
     def answer(self, segment: Segment, question: str) -> Generation:
         """What the model says of a segment, asked."""
-        return self.answered([segment.context], question)[0]
-
-    def answered(self, contexts: Sequence[KVState], prompt: str) -> Sequence[Generation]:
-        """What the model says of each context, side by side."""
-        return answer(self.world, contexts, prompt, self.sampler, self.stop)
+        return answered(self.world, [segment.context], question, self.sampler, self.stop)[0]
 
     def _stream(self, opened: Opened, start: float, tap: Tap | None) -> Iterator[Caption]:
         segments = self.begin(opened.modalities, start)
@@ -186,7 +175,8 @@ class Captioner:
 
     def say(self, segments: Sequence[Segment], source: str) -> Iterator[Caption]:
         """The captions of segments, side by side."""
-        made = self.answered([s.context for s in segments], self.prompt)
+        contexts = [s.context for s in segments]
+        made = answered(self.world, contexts, self.prompt, self.sampler, self.stop)
         for segment, text in zip(segments, made, strict=True):
             if text.text:
                 yield Caption(after(self.prompt, text.text), segment.start, segment.end, text.score, source)

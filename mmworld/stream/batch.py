@@ -9,6 +9,8 @@ from typing import Generic, TypeVar, cast
 
 A = TypeVar("A")
 R = TypeVar("R")
+LINGER = 0.001
+"""Seconds that those who were there the last time are waited for."""
 
 
 @dataclass(eq=False)
@@ -22,8 +24,8 @@ class _Call(Generic[A, R]):
 
 class Batch(Generic[A, R]):
     """A function of many values that each of many threads calls with one: the calls that come while it runs are served
-    together when it runs next (dynamic batching). Who comes alone does not wait for others, and no more calls wait than
-    there are threads.
+    together when it runs next (dynamic batching), with those that come right after it. Who comes alone does not wait
+    for others, and no more calls wait than there are threads.
 
     Args:
         serve: the results for some values, in their order; an exception in the place of one is raised to whose it is,
@@ -34,7 +36,9 @@ class Batch(Generic[A, R]):
         self._serve = serve
         self._calls: list[_Call[A, R]] = []
         self._busy = False
-        self._changed = threading.Condition()
+        self._together = 1  # calls that were there the last time: served, or waiting behind those
+        lock = threading.Lock()
+        self._changed, self._more = threading.Condition(lock), threading.Condition(lock)
 
     @property
     def waiting(self) -> int:
@@ -46,9 +50,12 @@ class Batch(Generic[A, R]):
         mine: _Call[A, R] = _Call(value)
         with self._changed:
             self._calls.append(mine)
+            if len(self._calls) >= self._together:
+                self._more.notify()
             self._changed.wait_for(lambda: mine.done or not self._busy)
             if not mine.done:
                 self._busy = True
+                self._more.wait_for(lambda: len(self._calls) >= self._together, LINGER)
                 calls, self._calls = self._calls, []
         if not mine.done:
             self._run(calls)
@@ -65,6 +72,7 @@ class Batch(Generic[A, R]):
             results = [e] * len(calls)
         with self._changed:
             self._busy = False
+            self._together = len(calls) + len(self._calls)
             for call, result in zip(calls, results, strict=True):
                 call.done, call.result = True, result
             self._changed.notify_all()

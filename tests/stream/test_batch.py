@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,7 +28,7 @@ def test_what_comes_while_one_is_served_is_served_at_once() -> None:
         assert here.acquire(timeout=5)
         others = [pool.submit(batch, n) for n in range(1, 8)]
         while batch.waiting < 7:
-            pass
+            time.sleep(0.001)
         go.set()
         assert [first.result(5), *(o.result(5) for o in others)] == [n * n for n in range(8)]
     assert served == [[0], [1, 2, 3, 4, 5, 6, 7]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,34 +16,42 @@ from test_live import opened
 from toy import TOYS, cut, stream
 
 from mmworld.errors import UsageError
+from mmworld.generate.samplers import GREEDY
 from mmworld.models.captioner import Captioner
 from mmworld.models.crowd import Crowd
 from mmworld.models.events import Failure
 from mmworld.models.keep import Keep
 from mmworld.models.live import Live
 from mmworld.models.opening import Opened
-from mmworld.models.shared import SharedCaptioner
+from mmworld.models.segments import Segments
+from mmworld.models.session import Session
 from mmworld.stream.policy import Every
 from mmworld.types import Caption, Chunk
 
+STOP = captioner(Every(9.0)).stop
 SENSES = tuple(sorted(TOYS))
 
 
-def shared(seconds: float, keep: Keep | None) -> tuple[Captioner, Captioner]:
-    stop = captioner(Every(seconds)).stop
-    return tuple(kind(WORLD, Every(seconds), stop=stop, keep=keep) for kind in (Captioner, SharedCaptioner))  # type: ignore[return-value]
+def alone(policy: Every, keep: Keep | None, whole: list[Chunk]) -> list[Caption]:
+    """What is said of a stream by sessions that are fed by themselves."""
+    teller = Captioner(WORLD, policy, stop=STOP, keep=keep)
+    session = Session(WORLD, modalities=[c.modality for c in whole], keep=keep)
+    segments = Segments(session, policy.start(0.0), rolling=keep is not None)
+    found = [s for c in sorted(whole, key=lambda c: c.end) for s in segments.take(c)]
+    return [c for s in [*found, *segments.finish()] for c in teller.say([s], "toy")]
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.data())
 def test_each_says_what_it_says_alone(data: st.DataObject) -> None:
     keep = data.draw(st.none() | st.just(Keep(1.0)))
-    alone, beside = shared(data.draw(st.sampled_from([0.5, 1.1])), keep)
+    policy = Every(data.draw(st.sampled_from([0.5, 1.1])))
+    beside = Captioner(WORLD, policy, stop=STOP, keep=keep)
     wholes = [
         [stream(n, data.draw(st.floats(0.3, 3)), seed=data.draw(st.integers(0, 9))) for n in names]
         for names in data.draw(st.lists(st.sets(st.sampled_from(SENSES), min_size=1), min_size=2, max_size=4))
     ]
-    want = [alone.caption(opened(*sorted(w, key=lambda c: c.end))) for w in wholes]
+    want = [alone(policy, keep, w) for w in wholes]
     sizes = st.lists(st.integers(1, 20), max_size=6)
     sources = [[opened(*cut(c, data.draw(sizes)), name="toy") for c in whole] for whole in wholes]
     said: dict[Live, list[Caption]] = {}
@@ -55,7 +64,7 @@ def test_each_says_what_it_says_alone(data: st.DataObject) -> None:
 
 def test_they_do_go_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """While one stream is read, two others come: these are read in one pass."""
-    from mmworld.models import shared as module
+    from mmworld.models import desk as module
 
     sizes: list[int] = []
     here, go = threading.Semaphore(0), threading.Event()
@@ -68,24 +77,23 @@ def test_they_do_go_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
         return fed(coming)
 
     monkeypatch.setattr(module.together, "feed", slow)
-    teller = SharedCaptioner(WORLD, Every(9.0))
+    teller = Captioner(WORLD, Every(9.0))
     whole = stream("video", 1.0)
     with ThreadPoolExecutor(3) as pool:
         cuttings = [teller.begin(["video"]) for _ in range(3)]
         done = [pool.submit(lambda c: list(c.take(whole)), cuttings[0])]
         assert here.acquire(timeout=5)
         done += [pool.submit(lambda c: list(c.take(whole)), c) for c in cuttings[1:]]
-        while teller.desk.feed.waiting < 2:
-            pass
+        while module.desk(WORLD).feed.waiting < 2:
+            time.sleep(0.001)
         go.set()
         assert [len(d.result(5)) for d in done] == [1, 1, 1]
     assert sizes == [1, 2]
 
 
 def test_a_source_that_fails_and_one_that_is_saved_change_nothing_of_the_others(tmp_path: Path) -> None:
-    alone, beside = shared(0.5, None)
-    whole = stream("video", 3.0, seed=4)
-    want = alone.caption(opened(whole))
+    beside, whole = Captioner(WORLD, Every(0.5), stop=STOP), stream("video", 3.0, seed=4)
+    want = alone(Every(0.5), None, [whole])
 
     def broken() -> Iterator[Chunk]:
         yield from cut(stream("video", 2.0, seed=1), [8])[:1]
@@ -112,9 +120,9 @@ def test_a_source_that_fails_and_one_that_is_saved_change_nothing_of_the_others(
 
 
 def test_of_those_that_are_asked_together_one_that_fails_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmworld.models import captioner as module
+    from mmworld.models import desk as module
 
-    teller = SharedCaptioner(WORLD, Every(9.0), stop=captioner(Every(9.0)).stop)
+    teller, how = Captioner(WORLD, Every(9.0)), ("two dogs", GREEDY, STOP)
     contexts = [teller.begin(["video"]).now().context for _ in range(3)]
     answer = module.answer
 
@@ -124,7 +132,7 @@ def test_of_those_that_are_asked_together_one_that_fails_harms_nobody(monkeypatc
         return answer(world, some, *how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "answer", picky)
-    made = teller._answers([([c], "two dogs") for c in contexts])
-    alone = answer(WORLD, [contexts[0]], "two dogs", stop=teller.stop)
+    made = module._answered([(WORLD, (how, [c])) for c in contexts])
+    alone = answer(WORLD, [contexts[0]], *how)
     assert [made[0], made[2]] == [alone, alone]
     assert isinstance(made[1], UsageError)
