@@ -54,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", metavar="FILE", help="keeps what was told, to be found when asked; see mmworld find"
     )
     written.add_argument("--plot", metavar="FILE", help="draw a timeline at the end (png, svg, pdf)")
+    recorded = "frames, wave, points and what was told, for the rerun viewer (.rrd)"
+    written.add_argument("--rerun", metavar="FILE", help=recorded)
     written.add_argument("--save-every", type=positive, default=60.0, metavar="S", help="seconds between saves (60)")
     written.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="on stderr")
     written.add_argument("--json", **SWITCH, help="an object for each event on standard output")
@@ -66,13 +68,14 @@ def run(args: argparse.Namespace) -> int:
     settle_gate(args)
     outputs.check(args)
     resume = Path(args.state) if args.state and Path(args.state).exists() else None
+    gone_on = {"resumed": resume is not None, "waits": sources.wait(args)}
     faults = 0
     source, others = sources.source(args.source, args), sources.others(args)
     with ExitStack() as scope:
-        pictures = [scope.enter_context(closing(p)) for p in outputs.pictured(args)]
+        pictures = [scope.enter_context(closing(p)) for p in outputs.pictured(args, **gone_on)]
         live, origin = _live(args, source, others, resume, outputs.tap(pictures))
         scope.enter_context(live)
-        journals = outputs.journals(args, origin, live, resume is not None, sources.wait(args))
+        journals = outputs.journals(args, origin, live, **gone_on)
         for journal in journals:
             scope.enter_context(closing(journal))
         scope.enter_context(view(live, args.progress))
@@ -84,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             for output in told:
                 output.add(event)
             faults += isinstance(event, Failure)
-    for media in (source, *others.values()):
+    for media in (source, *others.values(), *pictures):
         for warning in getattr(media, "warnings", ()):
             say(f"{media.name}: {warning}")
     return 3 if faults else 0
