@@ -19,7 +19,7 @@ EVERY = 2.0
 """Seconds between two writes: what a process that is killed has not written."""
 ROOM = 64 << 20
 """Bytes of chunks that may wait to be written."""
-PATIENCE = 5.0
+PATIENCE = 60.0
 """Seconds for which the last write is waited for."""
 
 
@@ -103,6 +103,8 @@ class Recording:
             self._open = False
             self._changed.notify_all()
         self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            raise ResourceError(f"cannot write {self._path}: its disk has not answered for {PATIENCE:.0f} s")
         if self._error is not None:
             raise self._error
 
