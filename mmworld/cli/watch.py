@@ -10,14 +10,13 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmworld.cli import outputs, sources
+from mmworld.cli import outputs, sources, view
 from mmworld.cli.caption import OneOf, add_speech
 from mmworld.cli.console import say
-from mmworld.cli.flags import SWITCH, positive
+from mmworld.cli.flags import SWITCH, positive, similarity
 from mmworld.cli.formats import Origin
 from mmworld.cli.inputs import add_gate, settle_gate, span
 from mmworld.cli.journal import SUFFIXES
-from mmworld.cli.view import view
 from mmworld.models.events import Failure
 
 
@@ -43,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     followed = "wait for what is added to a file, or appears in a folder, until it is removed"
     group.add_argument("--follow", **SWITCH, help=followed)
     group.add_argument("--keep", type=positive, metavar="S", help="remember the last S seconds across captions")
+    alike = "leave out tokens of film whose cosine with the last one kept in their place is over X (0.97 costs little)"
+    group.add_argument("--economy", type=similarity, metavar="X", help=alike)
     group.add_argument("--fps", type=positive, metavar="N", help="frames a second that the model sees")
     group.add_argument("--ask", metavar="FILE", help="questions, one a line, asked as they come; - for stdin")
     written = parser.add_argument_group("what is written")
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         journals = outputs.journals(args, origin, live, **gone_on)
         for journal in journals:
             scope.enter_context(closing(journal))
-        scope.enter_context(view(live, args.progress))
+        scope.enter_context(view.view(live, args.progress))
         scope.enter_context(_kept(live, args))
         if args.ask:
             threading.Thread(target=_ask, args=(live, args.ask), daemon=True, name="ask").start()
@@ -90,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     for media in (source, *others.values(), *pictures):
         for warning in getattr(media, "warnings", ()):
             say(f"{media.name}: {warning}")
+    for spared in view.spared(live.tokens):
+        say(f"tokens of {spared}")
     return 3 if faults else 0
 
 
@@ -102,6 +105,7 @@ def _live(
     from mmworld.cli.work import policy
     from mmworld.models.keep import Keep
     from mmworld.models.zoo import find
+    from mmworld.stream.economy import Economy
     from mmworld.verbs.watch import watch
     from mmworld.weights.shards import revision
 
@@ -109,6 +113,7 @@ def _live(
     origin = Origin(args.source, args.model, revision(find(args.model)), args.seed)
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
     how |= {"keep": Keep(args.keep) if args.keep else None}
+    how |= {"economy": {"video": Economy(args.economy)} if args.economy else None}
     how |= {"provisional": args.provisional or math.inf}
     how |= {"allow_hosts": [] if args.offline else args.allow_host, "follow": args.follow}
     how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, **span(args)}
