@@ -35,7 +35,7 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError(f"-o {shown(bad[0])}: not one of .{', .'.join(SUFFIXES)}")
 
 
-def journals(args: argparse.Namespace, origin: Origin, live: Any, resumed: bool, waits: bool) -> list[Journal]:
+def journals(args: argparse.Namespace, origin: Origin, live: Any, *, resumed: bool, waits: bool) -> list[Journal]:
     """The files of -o.
 
     Args:
@@ -49,9 +49,18 @@ def journals(args: argparse.Namespace, origin: Origin, live: Any, resumed: bool,
     return made
 
 
-def pictured(args: argparse.Namespace) -> list[Any]:
-    """What is made of the chunks as well as of the events."""
-    return [Drawing(Path(args.plot), shown(base(args.source)))] if args.plot else []
+def pictured(args: argparse.Namespace, *, resumed: bool, waits: bool) -> list[Any]:
+    """What is made of the chunks as well as of the events: a plot, a recording. The arguments are those of `journals`;
+    what does not wait is not held up by the recording either."""
+    title = shown(base(args.source))
+    made: list[Any] = [Drawing(Path(args.plot), title)] if args.plot else []
+    if args.rerun:
+        from mmworld.models.recording import Recording, beside
+
+        path, identity = beside(Path(args.rerun)) if resumed else (Path(args.rerun), None)
+        drop = args.pressure == "drop" and (args.real_time or not waits)
+        made.append(Recording(path, title=title, identity=identity, drop=drop))
+    return made
 
 
 def tap(pictures: Sequence[Any]) -> Callable[[Chunk], None] | None:

@@ -10,14 +10,13 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmworld.cli import outputs, sources
+from mmworld.cli import outputs, sources, view
 from mmworld.cli.caption import OneOf, add_speech
 from mmworld.cli.console import say
-from mmworld.cli.flags import SWITCH, positive
+from mmworld.cli.flags import SWITCH, positive, similarity
 from mmworld.cli.formats import Origin
 from mmworld.cli.inputs import add_gate, settle_gate, span
 from mmworld.cli.journal import SUFFIXES
-from mmworld.cli.view import view
 from mmworld.models.events import Failure
 
 
@@ -43,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     followed = "wait for what is added to a file, or appears in a folder, until it is removed"
     group.add_argument("--follow", **SWITCH, help=followed)
     group.add_argument("--keep", type=positive, metavar="S", help="remember the last S seconds across captions")
+    alike = "leave out tokens of film whose cosine with the last one kept in their place is over X (0.97 costs little)"
+    group.add_argument("--economy", type=similarity, metavar="X", help=alike)
     group.add_argument("--fps", type=positive, metavar="N", help="frames a second that the model sees")
     group.add_argument("--ask", metavar="FILE", help="questions, one a line, asked as they come; - for stdin")
     written = parser.add_argument_group("what is written")
@@ -54,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", metavar="FILE", help="keeps what was told, to be found when asked; see mmworld find"
     )
     written.add_argument("--plot", metavar="FILE", help="draw a timeline at the end (png, svg, pdf)")
+    recorded = "frames, wave, points and what was told, for the rerun viewer (.rrd)"
+    written.add_argument("--rerun", metavar="FILE", help=recorded)
     written.add_argument("--save-every", type=positive, default=60.0, metavar="S", help="seconds between saves (60)")
     written.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="on stderr")
     written.add_argument("--json", **SWITCH, help="an object for each event on standard output")
@@ -66,16 +69,17 @@ def run(args: argparse.Namespace) -> int:
     settle_gate(args)
     outputs.check(args)
     resume = Path(args.state) if args.state and Path(args.state).exists() else None
+    gone_on = {"resumed": resume is not None, "waits": sources.wait(args)}
     faults = 0
     source, others = sources.source(args.source, args), sources.others(args)
     with ExitStack() as scope:
-        pictures = [scope.enter_context(closing(p)) for p in outputs.pictured(args)]
+        pictures = [scope.enter_context(closing(p)) for p in outputs.pictured(args, **gone_on)]
         live, origin = _live(args, source, others, resume, outputs.tap(pictures))
         scope.enter_context(live)
-        journals = outputs.journals(args, origin, live, resume is not None, sources.wait(args))
+        journals = outputs.journals(args, origin, live, **gone_on)
         for journal in journals:
             scope.enter_context(closing(journal))
-        scope.enter_context(view(live, args.progress))
+        scope.enter_context(view.view(live, args.progress))
         scope.enter_context(_kept(live, args))
         if args.ask:
             threading.Thread(target=_ask, args=(live, args.ask), daemon=True, name="ask").start()
@@ -84,9 +88,11 @@ def run(args: argparse.Namespace) -> int:
             for output in told:
                 output.add(event)
             faults += isinstance(event, Failure)
-    for media in (source, *others.values()):
+    for media in (source, *others.values(), *pictures):
         for warning in getattr(media, "warnings", ()):
             say(f"{media.name}: {warning}")
+    for spared in view.spared(live.tokens):
+        say(f"tokens of {spared}")
     return 3 if faults else 0
 
 
@@ -99,6 +105,7 @@ def _live(
     from mmworld.cli.work import policy
     from mmworld.models.keep import Keep
     from mmworld.models.zoo import find
+    from mmworld.stream.economy import Economy
     from mmworld.verbs.watch import watch
     from mmworld.weights.shards import revision
 
@@ -106,6 +113,7 @@ def _live(
     origin = Origin(args.source, args.model, revision(find(args.model)), args.seed)
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
     how |= {"keep": Keep(args.keep) if args.keep else None}
+    how |= {"economy": {"video": Economy(args.economy)} if args.economy else None}
     how |= {"provisional": args.provisional or math.inf}
     how |= {"allow_hosts": [] if args.offline else args.allow_host, "follow": args.follow}
     how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, **span(args)}

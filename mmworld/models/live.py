@@ -149,6 +149,17 @@ class Live:
         return self._segments.nbytes
 
     @property
+    def tokens(self) -> dict[str, tuple[int, int]]:
+        """Of each modality, how many tokens its encoder made, and how many of them went on, which an `Economy` decides;
+        of none where the model is borrowed."""
+        return self._segments.tokens
+
+    @property
+    def told(self) -> Count:
+        """How much was told and dealt with, before it was resumed and since."""
+        return self._outbox.count
+
+    @property
     def unsaid(self) -> int:
         """Segments of which nothing was said, as the speaking was too slow."""
         return self._jobs.dropped

@@ -55,6 +55,12 @@ class Cutting(Protocol[S_co]):
         ...
 
     @property
+    def tokens(self) -> dict[str, tuple[int, int]]:
+        """Of each stream, how many tokens its encoder made, and how many of them went on; of none whose model makes its
+        own."""
+        ...
+
+    @property
     def open(self) -> Collection[str]:
         """The streams of which chunks may still come."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mmworld.models.opening import Opened
 from mmworld.models.teller import Teller
 from mmworld.models.world import World
 from mmworld.stream.again import Backoff, again
+from mmworld.stream.economy import Economy
 from mmworld.stream.intake import Pressure
 from mmworld.stream.memory import Memory
 from mmworld.stream.policy import Policy
@@ -41,6 +42,7 @@ def watch(
     prompt: str = "",
     stop: Stop = STOP,
     keep: Keep | None = None,
+    economy: Mapping[str, Economy] | None = None,
     provisional: float = math.inf,
     real_time: bool = False,
     pressure: Pressure = "drop",
@@ -67,6 +69,8 @@ def watch(
         model: as for `mmworld.stream`.
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
             Models of ours alone do.
+        economy: of a modality, which tokens are worth their place (`{"video": Economy(0.97)}`); none: all. Of models of
+            ours alone; see `Live.tokens`.
         real_time: play files no faster than they were recorded.
         provisional, pressure, patience, resume, tap: see `Live`.
         memory: a file in which what was told is kept, and found again when asked; gone on with if it is there. What a
@@ -83,7 +87,7 @@ def watch(
     if source is None and not sources:
         raise UsageError("no source", hint='a file or a camera, or one for each sense: video="a.mp4", sensor="b.csv"')
     found = loaded(model, device)
-    teller = captioner(found, policy, sampler, prompt, stop, keep)
+    teller = captioner(found, policy, sampler, prompt, stop, keep, economy)
     options: dict[str, Any] = {"start": start, "end": end, "fps": fps}
     named = [] if source is None else [(None, source)]
     opened = [_opened(teller, s, name, options, allow_hosts, follow) for name, s in [*named, *sources.items()]]

@@ -23,8 +23,9 @@ import mmworld
 from mmworld.cli import command
 from mmworld.cli.formats import Origin
 from mmworld.cli.journal import Journal
-from mmworld.cli.view import state, table
+from mmworld.cli.view import LOOKS, Looks, table
 from mmworld.errors import UsageError
+from mmworld.models.events import Count
 from mmworld.models.provisional import Provisional
 from mmworld.stream.intake import Lane
 from mmworld.types import Caption, Gap
@@ -279,17 +280,70 @@ def test_how_it_stands_is_told_on_stderr(capfd: pytest.CaptureFixture[str]) -> N
     assert 0 < told[-1]["state_bytes"] < told[-1]["resident_bytes"]
 
 
-def test_what_a_terminal_shows() -> None:
-    lane = Lane("hall", True, {"video": 65.5}, counts=Counter(slow=3))
-    live = SimpleNamespace(lanes=[lane], nbytes=3 << 20, unsaid=2, delay=lambda part: part)
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_a_terminal_shows(width: int) -> None:
+    """Names are cut where it is narrow; figures never are, and stand below one another."""
     now = time.monotonic()
-    console, speeds = Console(record=True, width=100, file=io.StringIO()), {}
-    console.print(table(state(live, now), speeds, now))
-    lane.clocks["video"] = 75.5
-    console.print(table(state(live, now + 10), speeds, now + 10))
-    shown = " ".join(console.export_text().split())
-    assert "hall 01:05.500 0 3 slow read late 0.50 s, one in twenty 0.95 s, 2 untold; 3 of" in shown
-    assert "hall 01:15.500 1.0x 0 3 slow stalled" in shown
+    lane = Lane("hall", True, {"video": 65.5}, counts=Counter(slow=3), arrived=now)
+    other = Lane("a/[b]" + "c" * 90, True, {"audio": 93665.25}, arrived=now)
+    live = SimpleNamespace(lanes=[lane, other], nbytes=3 << 20, unsaid=2, told=Count(9, 7))
+    live.delay, live.tokens = lambda part: part, {"video": (1000, 780), "audio": (50, 50)}
+    console, looks = Console(record=True, width=width, file=io.StringIO()), Looks(live)
+    console.print(table(looks.state(now)))
+    lane.clocks["video"] += 10
+    console.print(table(looks.state(now + 10)))
+    drawn = console.export_text().splitlines()
+    assert max(map(len, drawn)) <= width
+    shown = [" ".join(line.split()) for line in drawn]
+    assert "hall 01:05.5 0 3 slow read" in shown
+    assert "hall 01:15.5 1.0x 0 3 slow 10 s quiet" in shown
+    assert sum(line.startswith("[b]c") and "26:01:05.2" in line for line in shown) == 2
+    below = ["captions 7, 2 untold", "latency p50 0.50 s, p95 0.95 s", "tokens video: 220 of 1000 left out (22%)"]
+    assert shown[3:6] == below
+    assert shown[6].startswith("memory 3 MiB of the stream, ")
+    ends = {line.index(found) + len(found) for line in drawn for found in ("01:15.5", "26:01:05.2") if found in line}
+    assert len(ends) == 1
+
+
+def test_a_rate_is_that_of_the_last_looks() -> None:
+    """Twice as fast as real time at first; later it stands still, and so does its rate."""
+    lane = Lane("hall", False, {"video": 0.0})
+    live = SimpleNamespace(lanes=[lane], nbytes=0, unsaid=0, told=Count(), delay=lambda part: 0.0, tokens={})
+    looks, rates = Looks(live), []
+    for i in range(3 * LOOKS):
+        lane.clocks["video"] = min(i, LOOKS) * 1.0
+        rates.append(looks.state(100 + i / 2)["sources"][0]["rate"])
+    assert rates[0] is None
+    assert rates[1:LOOKS] == [2.0] * (LOOKS - 1)
+    assert rates[LOOKS:] == sorted(rates[LOOKS:], reverse=True)
+    assert rates[2 * LOOKS + 1 :] == [0.0] * (LOOKS - 1)
+
+
+def test_tokens_that_are_left_out_are_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+    """As many as a session that reads the same film leaves out, and the captions are those of it."""
+    economy = {"video": mmworld.Economy(0.95)}
+    captioner = mmworld.Captioner(mmworld.load("nano"), mmworld.Every(2.0), economy=economy)
+    opened = captioner.open(SCENE)
+    session = mmworld.Session(captioner.world, modalities=opened.modalities, economy=economy)
+    for chunk in opened.chunks:
+        session.append(chunk)
+    heard = session.streams["video"]
+    gone = heard.given - heard.kept
+    assert 0 < gone < heard.given
+
+    assert command(["watch", SCENE, "--every", "2", "--economy", "0.95", "--json", "--progress", "json"]) == 0
+    out, err = capfd.readouterr()
+    assert [json.loads(line)["text"] for line in out.splitlines()] == [c.text for c in captioner.caption(SCENE)]
+    told = [json.loads(line) for line in err.splitlines() if line.startswith("{")][-1]
+    assert told["tokens"]["video"] == {"made": heard.given, "left_out": gone}
+    assert told["tokens"]["audio"]["left_out"] == 0
+    assert told["captions"] == len(out.splitlines())
+    assert f"mmworld: tokens of video: {gone} of {heard.given} left out ({gone / heard.given:.0%})" in err
+    with mmworld.watch(SCENE, policy=mmworld.Every(2.0), economy=economy) as live:
+        list(live)
+    assert live.tokens["video"] == (heard.given, heard.kept)
+    assert command(["watch", SCENE, "--economy", "1.5"]) == 2
+    assert "'1.5' is no number above 0 and at most 1" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("n", [4, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
