@@ -52,7 +52,8 @@ def state(live: Any, now: float) -> dict[str, Any]:
         )
     late = {f"p{round(100 * part)}": round(live.delay(part), 3) for part in (0.5, 0.95)}
     held = {"state_bytes": live.nbytes, "resident_bytes": resident()}
-    return {"sources": sources, "delay": late, "unsaid": live.unsaid, **held}
+    stalls = [shown(str(stall), 200) for stall in live.stalls]
+    return {"sources": sources, "delay": late, "unsaid": live.unsaid, "stalls": stalls, **held}
 
 
 def resident() -> int:
@@ -87,6 +88,7 @@ def _drawn(live: Any, done: threading.Event) -> None:
 
 def table(now: dict[str, Any], speeds: dict[str, tuple[float, float]], at: float) -> Any:
     """The state as a table for people; `speeds` remembers where each source was."""
+    from rich.markup import escape
     from rich.table import Table
 
     found = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -101,8 +103,7 @@ def table(now: dict[str, Any], speeds: dict[str, tuple[float, float]], at: float
         found.add_row(name, clock(time_there), speed, str(source["waiting"]), out, source["state"])
     late, mib = now["delay"], [now[k] / 2**20 for k in ("state_bytes", "resident_bytes")]
     unsaid = f", {now['unsaid']} untold" if now["unsaid"] else ""
-    found.caption = (
-        f"late {late['p50']:.2f} s, one in twenty {late['p95']:.2f} s{unsaid}; {mib[0]:.0f} of {mib[1]:.0f} MiB"
-    )
+    told = f"late {late['p50']:.2f} s, one in twenty {late['p95']:.2f} s{unsaid}; {mib[0]:.0f} of {mib[1]:.0f} MiB"
+    found.caption = "\n".join([told, *map(escape, now["stalls"])])
     found.caption_justify = "left"
     return found

@@ -21,7 +21,7 @@ from mmworld.cli.inputs import add_gate, base, is_address, opened, settle_gate, 
 from mmworld.cli.journal import SUFFIXES, Journal, record
 from mmworld.cli.view import view
 from mmworld.errors import UsageError
-from mmworld.models.events import Failure
+from mmworld.models.events import STALL, Failure, Stall
 from mmworld.models.provisional import Provisional
 from mmworld.types import Caption, Gap
 
@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the model is slower than a live source: leave out the oldest frames, or have it wait (drop)",
     )
     group.add_argument("--patience", type=positive, default=2.0, metavar="S", help="wait for a stream that lags (2)")
+    hangs = f"name what made no progress for S seconds, and where ({STALL:g})"
+    group.add_argument("--stall", type=positive, default=STALL, metavar="S", help=hangs)
     followed = "wait for what is added to a file, or appears in a folder, until it is removed"
     group.add_argument("--follow", **SWITCH, help=followed)
     group.add_argument("--keep", type=positive, metavar="S", help="remember the last S seconds across captions")
@@ -154,6 +156,7 @@ def _live(
     how |= {"keep": Keep(args.keep) if args.keep else None}
     how |= {"provisional": args.provisional or math.inf}
     how |= {"allow_hosts": [] if args.offline else args.allow_host, "follow": args.follow}
+    how |= {"stall": args.stall, "alarm": lambda stall: say(str(stall))}
     how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, **span(args)}
     return watch(source, model=chosen(args), resume=resume, tap=tap, **others, **how), origin
 
@@ -235,7 +238,7 @@ def _print(event: Any, i: int, origin: Origin, as_json: bool) -> None:
         print(json.dumps(record(event, i, origin)), flush=True)
     elif isinstance(event, Failure):
         say(str(event.error))
-    else:
+    elif not isinstance(event, Stall):  # which was said when it came
         print(_line(event, origin), flush=True)
 
 

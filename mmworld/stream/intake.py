@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from mmworld.stream.ops import paced
 from mmworld.stream.policy import TICK
+from mmworld.stream.pulse import Pulse
 from mmworld.types import Chunk, Gap
 
 Item = Chunk | Gap
@@ -63,6 +64,7 @@ class Lane:
         arrived, taken: when the last came, and when the one that was taken last had come.
         ended: no more comes; `error` says why, if it is a fault, and `told` whether the model knows.
         counts: of what was left out, by reason.
+        pulse: of who reads it.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Lane:
     error: BaseException | None = None
     told: bool = False
     counts: Counter[str] = field(default_factory=Counter)
+    pulse: Pulse = field(default_factory=lambda: Pulse("reading"))
 
     @property
     def full(self) -> bool:
@@ -142,10 +145,7 @@ class Intake:
     ) -> None:
         self.pressure, self.patience, self._trim = pressure, patience, trim or _whole
         begun: Sequence[dict[str, float]] = since or [{} for _ in feeds]
-        self.lanes = [
-            Lane(f.name, f.live or f.real_time, {m: left.get(m, 0.0 if f.live else -math.inf) for m in f.modalities})
-            for f, left in zip(feeds, begun, strict=True)
-        ]
+        self.lanes = [_lane(f, left) for f, left in zip(feeds, begun, strict=True)]
         self._posted: deque[Any] = deque()
         self._changed = threading.Condition()
         self._open = True
@@ -237,7 +237,7 @@ class Intake:
         return replace(item, start=time) if item.end > time else None
 
     def _read(self, lane: Lane, feed: Feed, since: dict[str, float]) -> None:
-        items = self._left(iter(feed.items), since)
+        items = self._left(lane.pulse.making(iter(feed.items), lane.name), since)
         if feed.real_time:
             items = paced(items)
         try:
@@ -274,6 +274,12 @@ class Intake:
 def size(item: Item) -> int:
     """Bytes of an item."""
     return item.data.nbytes if isinstance(item, Chunk) else 0
+
+
+def _lane(feed: Feed, left: dict[str, float]) -> Lane:
+    clocks = {m: left.get(m, 0.0 if feed.live else -math.inf) for m in feed.modalities}
+    pulse = Pulse("source" if feed.live else "reading")
+    return Lane(feed.name, feed.live or feed.real_time, clocks, pulse=pulse)
 
 
 def _whole(chunk: Chunk, clock: float) -> Chunk | None:

@@ -25,6 +25,7 @@ from mmworld.cli.formats import Origin
 from mmworld.cli.journal import Journal
 from mmworld.cli.view import state, table
 from mmworld.errors import UsageError
+from mmworld.models.events import Stall
 from mmworld.models.provisional import Provisional
 from mmworld.stream.intake import Lane
 from mmworld.types import Caption, Gap
@@ -118,6 +119,7 @@ def test_a_sensor_file_and_a_folder_that_grow_until_they_are_removed(tmp_path: P
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--stall", "0"], "--stall"),
         (["--with", "smell=a.csv"], "--with smell=a.csv: give SENSE=SOURCE, of video, audio, points, sensor, image"),
         (["--with", f"audio={SCENE}"], "audio comes from two sources (one session has one source of each sense)"),
         (["--end", "2", "--state", "s"], "--end with --state: what has ended is not gone on with"),
@@ -259,6 +261,44 @@ def _pieces(whole: bytes, at: int, suffix: str) -> int:
     return max(whole[:at].count(b"\n") - (suffix == "tsv"), 0)
 
 
+def test_a_stall_in_a_journal_moves_nothing_that_is_said_again(tmp_path: Path) -> None:
+    """Stopped after any event and gone on with from any state before: without the stalls, each event once."""
+    events = [caption(i) for i in range(5)]
+    for stopped in range(6):
+        for before in range(stopped + 1):
+            path = tmp_path / f"{stopped}-{before}.jsonl"
+            for some, resumed in ((events[:stopped], None), (events[before:], before)):
+                journal = Journal(path, ORIGIN, resumed)
+                for event in some:
+                    journal.add(Stall("source", "cam", 31.0, "devices.py:7 read"))
+                    journal.add(event)
+                journal.close()
+            written = lines(path)
+            assert [e["start"] for e in written if e["event"] == "caption"] == [e.start for e in events]
+            stalls = [e for e in written if e["event"] == "stall"]
+            assert len(stalls) == stopped + len(events) - before
+            assert {(e["part"], e["of"], e["where"], e["over"]) for e in stalls} == {
+                ("source", "cam", "devices.py:7 read", False)
+            }
+
+
+def test_a_pipe_that_is_silent_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "a.jsonl"
+    flags = ["--every", "2", "--json", "--stall", "0.2", "-o", log]
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start("watch", "-", *flags, **options)
+    assert process.stdin is not None
+    assert process.stderr is not None
+    sent = [json.dumps({"time": i / 16, "values": [i / 10]}).encode() + b"\n" for i in range(64)]
+    process.stdin.write(b"".join(sent[:40]))
+    process.stdin.flush()
+    assert any(b"<stdin>: nothing came for " in line for line in process.stderr)
+    assert b"<stdin>: goes on after " in process.communicate(b"".join(sent[40:]), timeout=120)[1]
+    told = [e for e in lines(log) if e["event"] == "stall" and e["part"] == "source"]
+    assert (told[0]["of"], told[0]["over"]) == ("<stdin>", False)
+    assert [e["end"] for e in lines(log) if e["event"] == "caption"] == [2.0, 4.0]
+
+
 def test_what_came_live_is_gone_on_with_behind_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "a.srt"
     Journal(path, ORIGIN).add(caption(0))
@@ -281,7 +321,8 @@ def test_how_it_stands_is_told_on_stderr(capfd: pytest.CaptureFixture[str]) -> N
 
 def test_what_a_terminal_shows() -> None:
     lane = Lane("hall", True, {"video": 65.5}, counts=Counter(slow=3))
-    live = SimpleNamespace(lanes=[lane], nbytes=3 << 20, unsaid=2, delay=lambda part: part)
+    hangs = Stall("speaking", "[0.000, 5.000)", 31.4, "decode.py:7 [decode]")
+    live = SimpleNamespace(lanes=[lane], nbytes=3 << 20, unsaid=2, delay=lambda part: part, stalls=(hangs,))
     now = time.monotonic()
     console, speeds = Console(record=True, width=100, file=io.StringIO()), {}
     console.print(table(state(live, now), speeds, now))
@@ -289,6 +330,7 @@ def test_what_a_terminal_shows() -> None:
     console.print(table(state(live, now + 10), speeds, now + 10))
     shown = " ".join(console.export_text().split())
     assert "hall 01:05.500 0 3 slow read late 0.50 s, one in twenty 0.95 s, 2 untold; 3 of" in shown
+    assert "speaking [0.000, 5.000): no progress for 31 s (decode.py:7 [decode])" in shown
     assert "hall 01:15.500 1.0x 0 3 slow stalled" in shown
 
 
