@@ -47,6 +47,7 @@ def state(live: Any, now: float) -> dict[str, Any]:
                 "waiting": len(lane.items),
                 "left_out": dict(lane.counts),
                 "quiet": round(quiet, 1),
+                "one_in": lane.step,
                 "state": "ended" if lane.ended else "stalled" if lane.live and quiet > STALLED else "read",
             }
         )
@@ -100,7 +101,8 @@ def table(now: dict[str, Any], speeds: dict[str, tuple[float, float]], at: float
         speed = f"{(time_there - was) / (at - then):.1f}x" if at > then else ""
         speeds.setdefault(name, (time_there, at))
         out = ", ".join(f"{n} {reason}" for reason, n in source["left_out"].items())
-        found.add_row(name, clock(time_there), speed, str(source["waiting"]), out, source["state"])
+        rate = f", one frame in {source['one_in']}" if source["one_in"] > 1 else ""
+        found.add_row(name, clock(time_there), speed, str(source["waiting"]), out, source["state"] + rate)
     late, mib = now["delay"], [now[k] / 2**20 for k in ("state_bytes", "resident_bytes")]
     unsaid = f", {now['unsaid']} untold" if now["unsaid"] else ""
     told = f"late {late['p50']:.2f} s, one in twenty {late['p95']:.2f} s{unsaid}; {mib[0]:.0f} of {mib[1]:.0f} MiB"

@@ -44,9 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--real-time", **SWITCH, help="play files no faster than they were recorded")
     group.add_argument(
         "--pressure",
-        choices=("drop", "block"),
+        choices=("drop", "thin", "block"),
         default="drop",
-        help="where the model is slower than a live source: leave out the oldest frames, or have it wait (drop)",
+        help="where the model is slower than a live source: leave out the oldest frames, every second, fourth, … of "
+        "those that come, or have it wait (drop)",
     )
     group.add_argument("--patience", type=positive, default=2.0, metavar="S", help="wait for a stream that lags (2)")
     hangs = f"name what made no progress for S seconds, and where ({STALL:g})"

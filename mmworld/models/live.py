@@ -97,12 +97,14 @@ class Live:
         self._outbox = Outbox(self.before, untold)
         feeds = [self._feed(s, real_time) for s in sources]
         self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
-        self._jobs = Jobs(teller.waiting, drop=self.pressure == "drop")
+        self._jobs = Jobs(teller.waiting, drop=self.pressure != "block")
         self._delays: deque[float] = deque(maxlen=HEARD)
         self._open = True
         self._latest: Span | None = None
         self._perceiving, self._speaking = Pulse("perceiving"), Pulse("speaking")
-        self._intake = Intake(feeds, pressure=self.pressure, patience=patience, since=since, trim=teller.after)
+        self._intake = Intake(
+            feeds, pressure=self.pressure, patience=patience, since=since, trim=teller.after, unit=teller.unit
+        )
         self._threads = [
             threading.Thread(target=self._perceive, daemon=True, name="perceive"),
             threading.Thread(target=self._speak, daemon=True, name="speak"),

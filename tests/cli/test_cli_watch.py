@@ -28,6 +28,7 @@ from mmworld.errors import UsageError
 from mmworld.models.events import Stall
 from mmworld.models.provisional import Provisional
 from mmworld.stream.intake import Lane
+from mmworld.stream.thin import Thin
 from mmworld.types import Caption, Gap
 
 SAMPLES = Path(mmworld.__file__).parent / "samples"
@@ -331,6 +332,10 @@ def test_what_a_terminal_shows() -> None:
     shown = " ".join(console.export_text().split())
     assert "hall 01:05.500 0 3 slow read late 0.50 s, one in twenty 0.95 s, 2 untold; 3 of" in shown
     assert "speaking [0.000, 5.000): no progress for 31 s (decode.py:7 [decode])" in shown
+    lane.thins["video"] = Thin(0.0)
+    lane.thins["video"].passes(0.0, 0.6)
+    console.print(table(state(live, now), speeds, now + 10))
+    assert "read, one frame in 4" in " ".join(console.export_text().split())
     assert "hall 01:15.500 1.0x 0 3 slow stalled" in shown
 
 
