@@ -19,7 +19,7 @@ from mmworld.cli.formats import live as live_line
 from mmworld.cli.inputs import base
 from mmworld.cli.journal import SUFFIXES, Journal, record
 from mmworld.errors import UsageError
-from mmworld.models.events import Count, Failure
+from mmworld.models.events import Count, Failure, Stall
 from mmworld.models.provisional import Provisional
 from mmworld.types import Caption, Chunk, Gap
 
@@ -109,7 +109,7 @@ class Printed:
             print(json.dumps(record(event, self._count.events, self._origin)), flush=True)
         elif isinstance(event, Failure):
             say(str(event.error))
-        else:
+        elif not isinstance(event, Stall):  # which was said when it came
             print(_line(event, self._origin), flush=True)
         self._count = self._count.with_(event)
 

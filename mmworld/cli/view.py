@@ -60,6 +60,7 @@ class Looks:
             "sources": [_source(*x, now) for x in zip(live.lanes, times, rates, strict=True)],
             "captions": live.told.captions,
             "unsaid": live.unsaid,
+            "stalls": [shown(str(stall), 200) for stall in live.stalls],
             "delay": {f"p{round(100 * part)}": round(live.delay(part), 3) for part in PARTS},
             "tokens": {n: {"made": made, "left_out": made - kept} for n, (made, kept) in live.tokens.items()},
             "state_bytes": live.nbytes,
@@ -76,6 +77,7 @@ def _source(lane: Any, there: float, rate: float | None, now: float) -> dict[str
         "waiting": len(lane.items),
         "left_out": dict(lane.counts),
         "quiet": round(quiet, 1),
+        "one_in": lane.step,
         "state": "ended" if lane.ended else "stalled" if lane.live and quiet > STALLED else "read",
     }
 
@@ -127,11 +129,12 @@ def _sources(sources: list[dict[str, Any]]) -> Any:
     for name, width in (("time", 8), ("rate", 5), ("waits", 5)):
         found.add_column(name, justify="right", no_wrap=True, min_width=width)
     found.add_column("left out", min_width=8)
-    found.add_column("state", no_wrap=True, min_width=10)
+    found.add_column("state", no_wrap=True, min_width=12)
     for s in sources:
         rate = "" if s["rate"] is None or s["state"] == "ended" else f"{s['rate']:.1f}x"
         out = ", ".join(f"{n} {reason}" for reason, n in s["left_out"].items())
-        state = f"{s['quiet']:.0f} s quiet" if s["state"] == "stalled" else s["state"]
+        thinned = f", 1 in {s['one_in']}" if s["one_in"] > 1 else ""
+        state = f"{s['quiet']:.0f} s quiet" if s["state"] == "stalled" else s["state"] + thinned
         found.add_row(Text(s["source"]), clock(s["time"])[:-2], rate, str(s["waiting"]), out, state)
     return found
 
@@ -139,6 +142,7 @@ def _sources(sources: list[dict[str, Any]]) -> Any:
 def _summary(now: dict[str, Any]) -> Any:
     """A line each of captions, their latency, tokens, where any were left out, and memory."""
     from rich.table import Table
+    from rich.text import Text
 
     found = Table.grid(padding=(0, 2, 0, 0))
     found.add_column(style="dim", no_wrap=True, min_width=8)
@@ -149,6 +153,8 @@ def _summary(now: dict[str, Any]) -> Any:
         found.add_row("latency", ", ".join(f"{part} {late:.2f} s" for part, late in now["delay"].items()))
     if thinned := spared({n: (t["made"], t["made"] - t["left_out"]) for n, t in now["tokens"].items()}):
         found.add_row("tokens", "; ".join(thinned))
+    for stall in now["stalls"]:
+        found.add_row("hangs", Text(stall))
     held, resident = (f"{now[k] / 2**20:.0f} MiB" for k in ("state_bytes", "resident_bytes"))
     found.add_row("memory", f"{held} of the stream, {resident} in all")
     return found

@@ -17,7 +17,7 @@ from mmworld.cli.flags import SWITCH, positive, similarity
 from mmworld.cli.formats import Origin
 from mmworld.cli.inputs import add_gate, settle_gate, span
 from mmworld.cli.journal import SUFFIXES
-from mmworld.models.events import Failure
+from mmworld.models.events import STALL, Failure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--real-time", **SWITCH, help="play files no faster than they were recorded")
     group.add_argument(
         "--pressure",
-        choices=("drop", "block"),
+        choices=("drop", "thin", "block"),
         default="drop",
-        help="where the model is slower than a live source: leave out the oldest frames, or have it wait (drop)",
+        help="where the model is slower than a live source: leave out the oldest frames, every second, fourth, … of "
+        "those that come, or have it wait (drop)",
     )
     group.add_argument("--patience", type=positive, default=2.0, metavar="S", help="wait for a stream that lags (2)")
+    hangs = f"name what made no progress for S seconds, and where ({STALL:g})"
+    group.add_argument("--stall", type=positive, default=STALL, metavar="S", help=hangs)
     followed = "wait for what is added to a file, or appears in a folder, until it is removed"
     group.add_argument("--follow", **SWITCH, help=followed)
     group.add_argument("--keep", type=positive, metavar="S", help="remember the last S seconds across captions")
@@ -116,6 +119,7 @@ def _live(
     how |= {"economy": {"video": Economy(args.economy)} if args.economy else None}
     how |= {"provisional": args.provisional or math.inf}
     how |= {"allow_hosts": [] if args.offline else args.allow_host, "follow": args.follow}
+    how |= {"stall": args.stall, "alarm": lambda stall: say(str(stall))}
     how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, **span(args)}
     return watch(source, model=chosen(args), resume=resume, tap=tap, **others, **how), origin
 

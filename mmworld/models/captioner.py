@@ -196,6 +196,11 @@ class Captioner:
             return None
         return replace(rest, start=time, end=max(rest.end, time))  # the part of a row that is left is no gap
 
+    def unit(self, modality: str) -> float:
+        """Seconds of a block of the modality's encoder."""
+        adapter: Any = self.world.adapters[modality]
+        return float(adapter.hop)
+
     def joined(self, opened: Opened) -> Iterator[Chunk]:
         """The chunks of a source, those of a file in long ones."""
         seconds = min(JOINED, self.policy.longest)

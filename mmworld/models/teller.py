@@ -120,6 +120,10 @@ class Teller(Protocol[S]):
         """What of a chunk comes from `time` on; None if nothing does."""
         ...
 
+    def unit(self, modality: str) -> float:
+        """Seconds of a stream of frames that are perceived as one; 0: what comes in one chunk is."""
+        ...
+
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Cutting[S]:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
         ...

@@ -15,6 +15,7 @@ from mmworld.media.devices import is_device, open_device
 from mmworld.media.follow import Growing
 from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Captioner, Tap
+from mmworld.models.events import STALL, Stall
 from mmworld.models.growing import open_growing
 from mmworld.models.keep import Keep
 from mmworld.models.live import Live
@@ -55,6 +56,8 @@ def watch(
     memory: Path | str | None = None,
     resume: Path | str | None = None,
     tap: Tap | None = None,
+    stall: float = STALL,
+    alarm: Callable[[Stall], object] | None = None,
     **sources: Source | Media | Opened,
 ) -> Live:
     """Watch a source, and others on the same clock (`"clip.mp4", sensor="log.csv"`), for as long as they last.
@@ -72,7 +75,7 @@ def watch(
         economy: of a modality, which tokens are worth their place (`{"video": Economy(0.97)}`); none: all. Of models of
             ours alone; see `Live.tokens`.
         real_time: play files no faster than they were recorded.
-        provisional, pressure, patience, resume, tap: see `Live`.
+        provisional, pressure, patience, resume, tap, stall, alarm: see `Live`.
         memory: a file in which what was told is kept, and found again when asked; gone on with if it is there. What a
             borrowed model told is found by its words and its time, not by its meaning.
         allow_hosts: from which streams may come, "HOST[:PORT]" each.
@@ -103,6 +106,8 @@ def watch(
         resume=resume,
         memory=bank,
         tap=tap,
+        stall=stall,
+        alarm=alarm,
     )
 
 

@@ -25,9 +25,10 @@ from mmworld.cli.formats import Origin
 from mmworld.cli.journal import Journal
 from mmworld.cli.view import LOOKS, Looks, table
 from mmworld.errors import UsageError
-from mmworld.models.events import Count
+from mmworld.models.events import Count, Stall
 from mmworld.models.provisional import Provisional
 from mmworld.stream.intake import Lane
+from mmworld.stream.thin import Thin
 from mmworld.types import Caption, Gap
 
 SAMPLES = Path(mmworld.__file__).parent / "samples"
@@ -119,6 +120,7 @@ def test_a_sensor_file_and_a_folder_that_grow_until_they_are_removed(tmp_path: P
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--stall", "0"], "--stall"),
         (["--with", "smell=a.csv"], "--with smell=a.csv: give SENSE=SOURCE, of video, audio, points, sensor, image"),
         (["--with", f"audio={SCENE}"], "audio comes from two sources (one session has one source of each sense)"),
         (["--end", "2", "--state", "s"], "--end with --state: what has ended is not gone on with"),
@@ -260,6 +262,44 @@ def _pieces(whole: bytes, at: int, suffix: str) -> int:
     return max(whole[:at].count(b"\n") - (suffix == "tsv"), 0)
 
 
+def test_a_stall_in_a_journal_moves_nothing_that_is_said_again(tmp_path: Path) -> None:
+    """Stopped after any event and gone on with from any state before: without the stalls, each event once."""
+    events = [caption(i) for i in range(5)]
+    for stopped in range(6):
+        for before in range(stopped + 1):
+            path = tmp_path / f"{stopped}-{before}.jsonl"
+            for some, resumed in ((events[:stopped], None), (events[before:], before)):
+                journal = Journal(path, ORIGIN, resumed)
+                for event in some:
+                    journal.add(Stall("source", "cam", 31.0, "devices.py:7 read"))
+                    journal.add(event)
+                journal.close()
+            written = lines(path)
+            assert [e["start"] for e in written if e["event"] == "caption"] == [e.start for e in events]
+            stalls = [e for e in written if e["event"] == "stall"]
+            assert len(stalls) == stopped + len(events) - before
+            assert {(e["part"], e["of"], e["where"], e["over"]) for e in stalls} == {
+                ("source", "cam", "devices.py:7 read", False)
+            }
+
+
+def test_a_pipe_that_is_silent_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "a.jsonl"
+    flags = ["--every", "2", "--json", "--stall", "0.2", "-o", log]
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start("watch", "-", *flags, **options)
+    assert process.stdin is not None
+    assert process.stderr is not None
+    sent = [json.dumps({"time": i / 16, "values": [i / 10]}).encode() + b"\n" for i in range(64)]
+    process.stdin.write(b"".join(sent[:40]))
+    process.stdin.flush()
+    assert any(b"<stdin>: nothing came for " in line for line in process.stderr)
+    assert b"<stdin>: goes on after " in process.communicate(b"".join(sent[40:]), timeout=120)[1]
+    told = [e for e in lines(log) if e["event"] == "stall" and e["part"] == "source"]
+    assert (told[0]["of"], told[0]["over"]) == ("<stdin>", False)
+    assert [e["end"] for e in lines(log) if e["event"] == "caption"] == [2.0, 4.0]
+
+
 def test_what_came_live_is_gone_on_with_behind_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "a.srt"
     Journal(path, ORIGIN).add(caption(0))
@@ -288,6 +328,9 @@ def test_what_a_terminal_shows(width: int) -> None:
     other = Lane("a/[b]" + "c" * 90, True, {"audio": 93665.25}, arrived=now)
     live = SimpleNamespace(lanes=[lane, other], nbytes=3 << 20, unsaid=2, told=Count(9, 7))
     live.delay, live.tokens = lambda part: part, {"video": (1000, 780), "audio": (50, 50)}
+    live.stalls = (Stall("speaking", "[0.000, 5.000)", 31.4, "decode.py:7 [decode]"),)
+    lane.thins["video"] = Thin(0.0)
+    lane.thins["video"].passes(0.0, 0.6)
     console, looks = Console(record=True, width=width, file=io.StringIO()), Looks(live)
     console.print(table(looks.state(now)))
     lane.clocks["video"] += 10
@@ -295,12 +338,14 @@ def test_what_a_terminal_shows(width: int) -> None:
     drawn = console.export_text().splitlines()
     assert max(map(len, drawn)) <= width
     shown = [" ".join(line.split()) for line in drawn]
-    assert "hall 01:05.5 0 3 slow read" in shown
+    assert "hall 01:05.5 0 3 slow read, 1 in 4" in shown
     assert "hall 01:15.5 1.0x 0 3 slow 10 s quiet" in shown
     assert sum(line.startswith("[b]c") and "26:01:05.2" in line for line in shown) == 2
     below = ["captions 7, 2 untold", "latency p50 0.50 s, p95 0.95 s", "tokens video: 220 of 1000 left out (22%)"]
     assert shown[3:6] == below
-    assert shown[6].startswith("memory 3 MiB of the stream, ")
+    memory = next(i for i, line in enumerate(shown) if line.startswith("memory 3 MiB of the stream, "))
+    hangs = "hangs speaking [0.000, 5.000): no progress for 31 s (decode.py:7 [decode])"
+    assert " ".join(shown[6:memory]) == hangs
     ends = {line.index(found) + len(found) for line in drawn for found in ("01:15.5", "26:01:05.2") if found in line}
     assert len(ends) == 1
 
@@ -308,7 +353,7 @@ def test_what_a_terminal_shows(width: int) -> None:
 def test_a_rate_is_that_of_the_last_looks() -> None:
     """Twice as fast as real time at first; later it stands still, and so does its rate."""
     lane = Lane("hall", False, {"video": 0.0})
-    live = SimpleNamespace(lanes=[lane], nbytes=0, unsaid=0, told=Count(), delay=lambda part: 0.0, tokens={})
+    live = SimpleNamespace(lanes=[lane], nbytes=0, unsaid=0, told=Count(), delay=lambda part: 0.0, tokens={}, stalls=())
     looks, rates = Looks(live), []
     for i in range(3 * LOOKS):
         lane.clocks["video"] = min(i, LOOKS) * 1.0
