@@ -98,10 +98,11 @@ class Drawing:
 
 
 class Printed:
-    """Standard output: a line for each event, or an object of JSON."""
+    """Standard output: a line for each event, `named` by its source, or an object of JSON."""
 
-    def __init__(self, origin: Origin, before: Count, *, as_json: bool) -> None:
+    def __init__(self, origin: Origin, before: Count, *, as_json: bool, named: bool = False) -> None:
         self._origin, self._count, self._json = origin, before, as_json
+        self._name = f"{shown(base(origin.source), 20)}  " if named else ""
 
     def add(self, event: Any) -> None:
         """Print an event; what failed is said on stderr."""
@@ -110,7 +111,7 @@ class Printed:
         elif isinstance(event, Failure):
             say(str(event.error))
         elif not isinstance(event, Stall):  # which was said when it came
-            print(_line(event, self._origin), flush=True)
+            print(self._name + _line(event, self._origin), flush=True)
         self._count = self._count.with_(event)
 
 

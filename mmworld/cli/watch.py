@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from mmworld.models.events import STALL, Failure
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `mmworld watch`."""
     there = "file, folder, - for stdin, /dev/video0, mic:, mic:NAME, screen:, rtsp://…, rtmp://…, https://….m3u8"
-    parser.add_argument("source", metavar="SOURCE", help=there)
+    each = f"{there}; several are watched side by side, each a stream of its own"
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=each)
     joined = "another source on the same clock: sensor=log.csv; repeatable"
     parser.add_argument("--with", dest="others", action="append", default=[], metavar="SENSE=SOURCE", help=joined)
     when = add_speech(parser)
@@ -69,42 +71,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Watch until the sources end; 0, or 3 if one of them failed."""
+    from mmworld.cli.model import chosen
+    from mmworld.models.crowd import Crowd
+
     settle_gate(args)
-    outputs.check(args)
-    resume = Path(args.state) if args.state and Path(args.state).exists() else None
-    gone_on = {"resumed": resume is not None, "waits": sources.wait(args)}
-    faults = 0
-    source, others = sources.source(args.source, args), sources.others(args)
+    each = sources.apart(args)
+    for one in each:
+        outputs.check(one)
+    model, faults = functools.cache(lambda: chosen(args)), 0  # a source that is refused is so before it is loaded
     with ExitStack() as scope:
-        pictures = [scope.enter_context(closing(p)) for p in outputs.pictured(args, **gone_on)]
-        live, origin = _live(args, source, others, resume, outputs.tap(pictures))
-        scope.enter_context(live)
-        journals = outputs.journals(args, origin, live, **gone_on)
-        for journal in journals:
-            scope.enter_context(closing(journal))
-        scope.enter_context(view.view(live, args.progress))
-        scope.enter_context(_kept(live, args))
+        watched = [scope.enter_context(closing(Watched(one, model, alone=len(each) == 1))) for one in each]
+        crowd = scope.enter_context(Crowd([w.live for w in watched]))
+        scope.enter_context(view.view(crowd, args.progress))
+        for w in watched:
+            scope.enter_context(_kept(w.live, w.args))
         if args.ask:
-            threading.Thread(target=_ask, args=(live, args.ask), daemon=True, name="ask").start()
-        told = [*journals, *pictures, outputs.Printed(origin, live.before, as_json=args.json)]
-        for event in live:
-            for output in told:
-                output.add(event)
+            threading.Thread(target=_ask, args=(crowd, args.ask), daemon=True, name="ask").start()
+        by_live = {w.live: w for w in watched}
+        for live, event in crowd:
+            by_live[live].add(event)
             faults += isinstance(event, Failure)
-    for media in (source, *others.values(), *pictures):
-        for warning in getattr(media, "warnings", ()):
-            say(f"{media.name}: {warning}")
-    for spared in view.spared(live.tokens):
+    for warning in (warning for w in watched for warning in w.warnings):
+        say(warning)
+    for spared in view.spared(crowd.tokens):
         say(f"tokens of {spared}")
     return 3 if faults else 0
 
 
+class Watched:
+    """A stream that is watched, and what is written of it; `alone` if there is no other."""
+
+    def __init__(self, args: argparse.Namespace, model: Callable[[], Any], *, alone: bool) -> None:
+        self.args = args
+        resume = Path(args.state) if args.state and Path(args.state).exists() else None
+        gone_on = {"resumed": resume is not None, "waits": sources.wait(args)}
+        with ExitStack() as scope:
+            source, others = sources.source(args.source, args), sources.others(args)
+            pictures = [scope.enter_context(closing(p)) for p in outputs.pictured(args, **gone_on)]
+            self.live, origin = _live(args, model(), source, others, resume, outputs.tap(pictures))
+            scope.enter_context(self.live)
+            journals = outputs.journals(args, origin, self.live, **gone_on)
+            for journal in journals:
+                scope.enter_context(closing(journal))
+            printed = outputs.Printed(origin, self.live.before, as_json=args.json, named=not alone)
+            self._told = [*journals, *pictures, printed]
+            self._said = [source, *others.values(), *pictures]
+            self._scope = scope.pop_all()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What there was to say of its sources and its files."""
+        return [f"{one.name}: {warning}" for one in self._said for warning in getattr(one, "warnings", ())]
+
+    def add(self, event: Any) -> None:
+        """Write an event everywhere."""
+        for output in self._told:
+            output.add(event)
+
+    def close(self) -> None:
+        self._scope.close()
+
+
 def _live(
-    args: argparse.Namespace, source: Any, others: dict[str, Any], resume: Path | None, tap: Any
+    args: argparse.Namespace, model: Any, source: Any, others: dict[str, Any], resume: Path | None, tap: Any
 ) -> tuple[Any, Origin]:
     import torch
 
-    from mmworld.cli.model import chosen
     from mmworld.cli.work import policy
     from mmworld.models.keep import Keep
     from mmworld.models.zoo import find
@@ -121,7 +153,7 @@ def _live(
     how |= {"allow_hosts": [] if args.offline else args.allow_host, "follow": args.follow}
     how |= {"stall": args.stall, "alarm": lambda stall: say(str(stall))}
     how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, **span(args)}
-    return watch(source, model=chosen(args), resume=resume, tap=tap, **others, **how), origin
+    return watch(source, model=model, resume=resume, tap=tap, **others, **how), origin
 
 
 @contextmanager
@@ -148,11 +180,12 @@ def _kept(live: Any, args: argparse.Namespace) -> Iterator[None]:
         done.set()
 
 
-def _ask(live: Any, path: str) -> None:
+def _ask(crowd: Any, path: str) -> None:
     with open(0 if path == "-" else path, encoding="utf-8", errors="replace", closefd=path != "-") as lines:
         for line in lines:
             if line.strip():
-                live.ask(line.strip()).add_done_callback(_refused)
+                for future in crowd.ask(line.strip()):
+                    future.add_done_callback(_refused)
 
 
 def _refused(future: Any) -> None:

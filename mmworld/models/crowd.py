@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
-from mmworld.models.events import Answer, Event
+from mmworld.models.events import Answer, Count, Event, Stall
 from mmworld.models.live import Live
+from mmworld.stream.intake import Lane
 
 
 class Crowd:
@@ -50,6 +51,45 @@ class Crowd:
     def ask(self, question: str) -> list[Future[Answer]]:
         """Ask each stream; see `Live.ask`."""
         return [live.ask(question) for live in self.lives]
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The sources of all of them."""
+        return [lane for live in self.lives for lane in live.lanes]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of tensors that are held of what has been perceived."""
+        return sum(live.nbytes for live in self.lives)
+
+    @property
+    def told(self) -> Count:
+        """How much was told and dealt with."""
+        return Count(sum(live.told.events for live in self.lives), sum(live.told.captions for live in self.lives))
+
+    @property
+    def unsaid(self) -> int:
+        """Segments of which nothing was said, as the speaking was too slow."""
+        return sum(live.unsaid for live in self.lives)
+
+    @property
+    def stalls(self) -> tuple[Stall, ...]:
+        """What hangs now."""
+        return tuple(stall for live in self.lives for stall in live.stalls)
+
+    @property
+    def tokens(self) -> dict[str, tuple[int, int]]:
+        """Of each modality how many tokens were made, and how many of them went on."""
+        found: dict[str, tuple[int, int]] = {}
+        for live in self.lives:
+            for name, (made, kept) in live.tokens.items():
+                before = found.get(name, (0, 0))
+                found[name] = before[0] + made, before[1] + kept
+        return found
+
+    def delay(self, part: float) -> float:
+        """Seconds within which this part of the captions came, see `Live.delay`; of the stream that is latest."""
+        return max(live.delay(part) for live in self.lives)
 
     def close(self) -> None:
         """Stop them all; what waits is given up."""

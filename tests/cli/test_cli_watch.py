@@ -33,6 +33,7 @@ from mmworld.types import Caption, Gap
 
 SAMPLES = Path(mmworld.__file__).parent / "samples"
 SCENE, MOTION = str(SAMPLES / "scene.mp4"), str(SAMPLES / "motion.csv")
+SOUNDS = str(SAMPLES / "sounds.wav")
 ORIGIN = Origin("a.mp4", "nano", "0", 0)
 
 
@@ -410,3 +411,41 @@ def test_from_any_point_a_real_film_goes_on_with_the_same_words_and_times(n: int
             before = live.before.events
             assert before <= len(said)
             assert [(e.start, e.end, e.text) for e in live] == [(e.start, e.end, e.text) for e in whole[before:]]
+
+
+def test_several_sources_are_streams_of_their_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each says what it says alone, in files of its own, and behind its name on a terminal."""
+    names = [SCENE, SOUNDS]
+    alone = {n: [c.text for c in mmworld.caption(n, policy=mmworld.Every(2.0))] for n in names}
+    template = str(tmp_path / "{stem}")
+    flags = ["--every", "2", "-o", template + ".jsonl", "--state", template + ".state", "--memory", str(tmp_path / "m")]
+    assert command(["watch", *names, *flags, "--plot", template + ".png"]) == 0
+    out = capfd.readouterr().out.splitlines()
+    for name in names:
+        stem = Path(name).stem
+        written = lines(tmp_path / f"{stem}.jsonl")
+        assert [e["text"] for e in written if e["event"] == "caption"] == alone[name]
+        assert {e["source"] for e in written} == {name}
+        assert sum(line.startswith(f"{Path(name).name}  [") for line in out) == len(written)
+        assert (tmp_path / f"{stem}.png").stat().st_size
+    assert command(["watch", *names, *flags]) == 0  # from the states: nothing is left to tell
+    assert capfd.readouterr().out == ""
+    assert {m.source for m in mmworld.recall(tmp_path / "m")} == {Path(n).name for n in names}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["-o", "a.srt"], "a.srt would hold"),
+        (["--state", "{ext}"], "state would hold"),
+        (["-o", "{sten}.srt"], "{sten} in '{sten}.srt' (known: stem, ext, name, index)"),
+        (["--with", "sensor=a.csv"], "--with beside 2 sources (one source and those on its clock, or several without"),
+    ],
+)
+def test_several_sources_that_cannot_be_told_apart(
+    flags: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["watch", SCENE, SOUNDS, *flags]) == 2
+    assert message in capfd.readouterr().err
+    assert command(["watch", "-", "-"]) == 2
+    assert "- twice: there is one standard input" in capfd.readouterr().err

@@ -19,7 +19,7 @@ from mmworld.errors import UsageError
 from mmworld.generate.samplers import GREEDY
 from mmworld.models.captioner import Captioner
 from mmworld.models.crowd import Crowd
-from mmworld.models.events import Failure
+from mmworld.models.events import Answer, Failure
 from mmworld.models.keep import Keep
 from mmworld.models.live import Live
 from mmworld.models.opening import Opened
@@ -136,3 +136,21 @@ def test_of_those_that_are_asked_together_one_that_fails_harms_nobody(monkeypatc
     alone = answer(WORLD, [contexts[0]], *how)
     assert [made[0], made[2]] == [alone, alone]
     assert isinstance(made[1], UsageError)
+
+
+def test_a_question_goes_to_each() -> None:
+    wholes, asked = [stream("video", 2.0, seed=i) for i in range(2)], threading.Event()
+
+    def held(whole: Chunk) -> Iterator[Chunk]:
+        yield whole
+        asked.wait(5)
+
+    teller = Captioner(WORLD, Every(9.0), stop=STOP)
+    lives = [Live(teller, [Opened("toy", ("video",), held(w), live=True)]) for w in wholes]
+    with Crowd(lives) as crowd:
+        while min(live.clock for live in lives) < 2.0:
+            time.sleep(0.01)
+        answers = [f.result(5) for f in crowd.ask("two dogs")]
+        asked.set()
+        told = [(live, e) for live, e in crowd if isinstance(e, Answer)]
+    assert {(live, e.text) for live, e in told} == {(v, a.text) for v, a in zip(lives, answers, strict=True)}
