@@ -58,7 +58,7 @@ class Looks:
         rates = [(a - b) / (now - then) if now > then else None for a, b in zip(times, there, strict=True)]
         return {
             "sources": [_source(*x, now) for x in zip(live.lanes, times, rates, strict=True)],
-            "captions": live.told.captions,
+            "captions": live.captions,
             "unsaid": live.unsaid,
             "delay": {f"p{round(100 * part)}": round(live.delay(part), 3) for part in PARTS},
             "tokens": {n: {"made": made, "left_out": made - kept} for n, (made, kept) in live.tokens.items()},

@@ -31,11 +31,6 @@ class Outbox:
         self._changed = threading.Condition()
         self._open = True
 
-    @property
-    def count(self) -> Count:
-        """What was dealt with."""
-        return self._count
-
     def put(self, event: Event | BaseException | None) -> None:
         """Add an event, an error that is raised in its place, or None for the end; waits for room."""
         with self._changed:

@@ -25,7 +25,6 @@ from mmworld.cli.formats import Origin
 from mmworld.cli.journal import Journal
 from mmworld.cli.view import LOOKS, Looks, table
 from mmworld.errors import UsageError
-from mmworld.models.events import Count
 from mmworld.models.provisional import Provisional
 from mmworld.stream.intake import Lane
 from mmworld.types import Caption, Gap
@@ -286,7 +285,7 @@ def test_what_a_terminal_shows(width: int) -> None:
     now = time.monotonic()
     lane = Lane("hall", True, {"video": 65.5}, counts=Counter(slow=3), arrived=now)
     other = Lane("a/[b]" + "c" * 90, True, {"audio": 93665.25}, arrived=now)
-    live = SimpleNamespace(lanes=[lane, other], nbytes=3 << 20, unsaid=2, told=Count(9, 7))
+    live = SimpleNamespace(lanes=[lane, other], nbytes=3 << 20, unsaid=2, captions=7)
     live.delay, live.tokens = lambda part: part, {"video": (1000, 780), "audio": (50, 50)}
     console, looks = Console(record=True, width=width, file=io.StringIO()), Looks(live)
     console.print(table(looks.state(now)))
@@ -308,7 +307,7 @@ def test_what_a_terminal_shows(width: int) -> None:
 def test_a_rate_is_that_of_the_last_looks() -> None:
     """Twice as fast as real time at first; later it stands still, and so does its rate."""
     lane = Lane("hall", False, {"video": 0.0})
-    live = SimpleNamespace(lanes=[lane], nbytes=0, unsaid=0, told=Count(), delay=lambda part: 0.0, tokens={})
+    live = SimpleNamespace(lanes=[lane], nbytes=0, unsaid=0, captions=0, delay=lambda part: 0.0, tokens={})
     looks, rates = Looks(live), []
     for i in range(3 * LOOKS):
         lane.clocks["video"] = min(i, LOOKS) * 1.0
