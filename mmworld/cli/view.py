@@ -58,7 +58,7 @@ class Looks:
         rates = [(a - b) / (now - then) if now > then else None for a, b in zip(times, there, strict=True)]
         return {
             "sources": [_source(*x, now) for x in zip(live.lanes, times, rates, strict=True)],
-            "captions": live.told.captions,
+            "captions": live.captions,
             "unsaid": live.unsaid,
             "stalls": [shown(str(stall), 200) for stall in live.stalls],
             "delay": {f"p{round(100 * part)}": round(live.delay(part), 3) for part in PARTS},

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
-from mmworld.models.events import Answer, Count, Event, Stall
+from mmworld.models.events import Answer, Event, Stall
 from mmworld.models.live import Live
 from mmworld.stream.intake import Lane
 
@@ -63,9 +63,9 @@ class Crowd:
         return sum(live.nbytes for live in self.lives)
 
     @property
-    def told(self) -> Count:
-        """How much was told and dealt with."""
-        return Count(sum(live.told.events for live in self.lives), sum(live.told.captions for live in self.lives))
+    def captions(self) -> int:
+        """How many were made, before they were resumed and since."""
+        return sum(live.captions for live in self.lives)
 
     @property
     def unsaid(self) -> int:

@@ -23,7 +23,7 @@ from mmworld.models.watchdog import Watchdog
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
 from mmworld.stream.memory import Memory
 from mmworld.stream.pulse import Pulse
-from mmworld.types import Chunk, Gap, Moment
+from mmworld.types import Caption, Chunk, Gap, Moment
 
 HEARD = 1024
 """The last captions of whose delay is told."""
@@ -54,6 +54,7 @@ class Live:
 
     Attributes:
         before: what had been told before it was resumed.
+        captions: how many were made, before it was resumed and since.
 
     Raises:
         UsageError: a modality comes from two sources, or a number of seconds is not above 0.
@@ -95,6 +96,7 @@ class Live:
             self._segments, since, self.before, untold = found
         self._segments.provisional = provisional
         self._outbox = Outbox(self.before, untold)
+        self.captions = self.before.captions + sum(isinstance(e, Caption) for e in untold)
         feeds = [self._feed(s, real_time) for s in sources]
         self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
         self._jobs = Jobs(teller.waiting, drop=self.pressure != "block")
@@ -167,11 +169,6 @@ class Live:
         """Of each modality, how many tokens its encoder made, and how many of them went on, which an `Economy` decides;
         of none where the model is borrowed."""
         return self._segments.tokens
-
-    @property
-    def told(self) -> Count:
-        """How much was told and dealt with, before it was resumed and since."""
-        return self._outbox.count
 
     @property
     def unsaid(self) -> int:
@@ -300,6 +297,7 @@ class Live:
                     continue
                 if self._memory is not None:
                     self._memory.add(Moment(caption.start, caption.end, caption.text, caption.source))
+                self.captions += 1
                 self._delays.append(time.monotonic() - job.came)
                 self._tell(caption)
             return

@@ -38,11 +38,6 @@ class Outbox:
         if self._items:
             self._awaits(self._items[0])
 
-    @property
-    def count(self) -> Count:
-        """What was dealt with."""
-        return self._count
-
     def put(self, event: Event | BaseException | None) -> None:
         """Add an event, an error that is raised in its place, or None for the end; waits for room."""
         with self._changed:

@@ -86,6 +86,7 @@ def test_what_was_told_and_not_dealt_with_is_told_again(tmp_path: Path) -> None:
     with Live(captioner(Every(0.5)), [opened(whole)], resume=tmp_path / "a") as live:
         assert live.before.captions == 3
         assert same(list(live), said[3:])  # type: ignore[arg-type]
+        assert live.captions == len(said), "those before it was resumed are counted once"
 
 
 def test_a_question_is_of_what_came_before_it_and_changes_nothing() -> None:
