@@ -14,7 +14,7 @@ from mmworld.stream.pulse import Pulse
 ROOM = 1024
 """Events that may wait."""
 POLL = 0.2
-"""Seconds after which who waits looks whether it is still wanted."""
+"""Seconds after which who reads, which may be the main thread, looks up: on Windows Ctrl-C does not end its waiting."""
 
 
 class Outbox:
@@ -42,7 +42,7 @@ class Outbox:
         """Add an event, an error that is raised in its place, or None for the end; waits for room."""
         with self._changed:
             while self._open and len(self._items) >= ROOM:
-                self._changed.wait(POLL)
+                self._changed.wait()
             self._add(event)
 
     def offer(self, stall: Stall) -> None:

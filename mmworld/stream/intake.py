@@ -49,8 +49,8 @@ Sound is never left out, and gaps are marked. What is read as fast as it can be 
 
 MOST, MOST_BYTES = 256, 256 << 20
 """Items of one source that may wait, and their bytes."""
-POLL, PATIENCE = 0.2, 1.0
-"""Seconds after which who waits looks whether it is still wanted, and for which a reader's end is waited for."""
+PATIENCE = 1.0
+"""Seconds for which a reader's end is waited for."""
 FRAMES = ("video", "image", "points")
 """What may be left out: what comes next shows the same world."""
 
@@ -196,7 +196,7 @@ class Intake:
                 while (found := self._next()) is None:
                     if not self._open or all(lane.told for lane in self.lanes):
                         return
-                    self._changed.wait(POLL)
+                    self._changed.wait()
                 self._changed.notify_all()
             yield found
 
@@ -205,7 +205,7 @@ class Intake:
         while self._open:
             with self._changed:
                 if not self._posted:
-                    self._changed.wait(POLL)
+                    self._changed.wait()
                 waiting = [self._posted.popleft()] if self._posted else []
             yield from waiting
 
@@ -293,7 +293,7 @@ class Intake:
         with self._changed:
             while self._open and lane.full:
                 if self.pressure != "drop" or not lane.live or not lane.drop():
-                    self._changed.wait(POLL)
+                    self._changed.wait()
             lane.add(item)
             self._changed.notify_all()
             return self._open
