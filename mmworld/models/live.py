@@ -6,8 +6,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +87,21 @@ class Live:
             raise UsageError(f"{twice.pop()} comes from two sources", hint="one session has one source of each sense")
         self._teller, self._name, self._memory = teller, sources[0].name, memory
         self._tap, self._alarm, self._agreement = tap, alarm, Agreement()
-        since: list[dict[str, float]] | None = None
+        self._sources, since, self._repaired = sources, [dict[str, float]() for _ in sources], [False for _ in sources]
         self.before = Count()
         untold: list[Event] = []
         if resume is None:
             self._segments = teller.begin(names, start)
         else:
             found = snapshot.read(resume, "live", lambda v: self._restored(v, names, start))
-            self._segments, since, self.before, untold = found
+            self._segments, since, self._repaired, self.before, untold = found
         self._segments.provisional = provisional
         self._outbox = Outbox(self.before, untold)
         self.captions = self.before.captions + sum(isinstance(e, Caption) for e in untold)
-        feeds = [self._feed(s, real_time) for s in sources]
+        feeds = [
+            self._feed(s if odd else _later(s, left), real_time)
+            for s, left, odd in zip(sources, since, self._repaired, strict=True)
+        ]
         self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
         self._jobs = Jobs(teller.waiting, drop=self.pressure != "block")
         self._delays: deque[float] = deque(maxlen=HEARD)
@@ -191,13 +195,17 @@ class Live:
         chunks = source.chunks if as_it_is else self._teller.joined(source)
         return Feed(source.name, source.modalities, chunks, source.live, real_time and not source.live)
 
-    def _restored(self, values: Any, names: Sequence[str], start: float) -> tuple[Any, Any, Count, list[Event]]:
+    def _restored(
+        self, values: Any, names: Sequence[str], start: float
+    ) -> tuple[Any, list[dict[str, float]], list[bool], Count, list[Event]]:
         if values["model"] != self._teller.identity or values["modalities"] != list(names):
             raise CheckpointError("was saved of another model, or of other streams")
         untold: list[Event] = [event(said) for said in values["untold"]]
         self._agreement = snapshot.restore(self._agreement, values, "agreement")
         before = Count(values["events"], values["captions"])
-        return self._teller.restored(values, start), values["sources"], before, untold
+        sources = values["sources"]
+        repaired = values.get("repaired", [True for _ in sources])  # of an older save it is not known
+        return self._teller.restored(values, start), sources, repaired, before, untold
 
     def _post(self, message: Any) -> Any:
         if not self._open:
@@ -259,6 +267,8 @@ class Live:
             message.values["sources"] = [
                 {n: c if n in self._segments.open else math.inf for n, c in lane.clocks.items()} for lane in self.lanes
             ]
+            odd = zip(self._sources, self._repaired, strict=True)
+            message.values["repaired"] = [before or source.repaired for source, before in odd]
         self._hand(message)
 
     def _hand(self, job: Any) -> None:
@@ -317,3 +327,9 @@ class Live:
         answer = Answer(job.question, made.text, job.segment.end, made.score, tuple(moments))
         self._tell(answer)
         return answer
+
+
+def _later(source: Opened, left: Mapping[str, float]) -> Opened:
+    """A source from about where its streams were left on, as far as that gives the same."""
+    time = min(left.values(), default=-math.inf)
+    return replace(source, chunks=source.since(time)) if source.since is not None and math.isfinite(time) else source
