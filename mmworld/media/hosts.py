@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from mmworld.errors import SourceError, UsageError
 
-PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "https": 443}
+PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "https": 443, "ws": 80, "wss": 443}
 """The ports where an address names none."""
 _PLACE = re.compile(r"(?P<host>[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:(?P<port>\d{1,5}))?")
 
