@@ -21,9 +21,10 @@ from mmworld.media import probe
 from mmworld.media.budget import Budget
 from mmworld.media.gate import Media
 from mmworld.media.hls import open_hls
-from mmworld.media.hosts import require_host
+from mmworld.media.hosts import endpoint, require_host
 from mmworld.media.sniff import Format
 from mmworld.media.source import printable
+from mmworld.media.tls import checked, distrust
 from mmworld.media.websocket import open_websocket
 
 _LOCAL = re.compile(r"/dev/video\d+|(?P<kind>mic|screen):(?P<name>[^\0\n]*)")
@@ -59,6 +60,10 @@ class _Input(NamedTuple):
     format: str
     options: dict[str, str]
 
+    @property
+    def encrypted(self) -> bool:
+        return self.address.startswith(("rtsps:", "rtmps:"))
+
 
 def is_device(address: str) -> bool:
     """Whether this names a live source rather than a file."""
@@ -91,10 +96,12 @@ def open_device(
         if how.format == "hls":
             opened = open_hls(address, allow_hosts, budget, timeout)
         else:
-            options = how.options | {"max_pixels": str(budget.pixels)}
+            safe = checked() if how.encrypted else {}
+            options = how.options | safe | {"max_pixels": str(budget.pixels)}
             opened = av.open(how.address, format=how.format, options=options, timeout=(timeout, timeout))
     except (av.error.FFmpegError, OSError) as e:
-        reason = str(getattr(e, "strerror", None) or e).lower()
+        distrusted = distrust(*endpoint(address), timeout) if how.encrypted else ""
+        reason = distrusted or str(getattr(e, "strerror", None) or e).lower()
         raise SourceError("network" if remote else "missing", f"{how.name}: {reason}") from None
     except ValueError:
         raise SourceError("missing", f"{how.name}: this FFmpeg has no input {how.format!r}") from None

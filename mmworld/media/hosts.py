@@ -25,6 +25,12 @@ def place(text: str) -> tuple[str, int | None]:
     return match["host"], int(match["port"]) if match["port"] else None
 
 
+def endpoint(address: str) -> tuple[str, int]:
+    """Host and port of an address that `require_host` has passed."""
+    parts = urlsplit(address)
+    return parts.hostname or "", parts.port or PORTS[parts.scheme]
+
+
 def require_host(address: str, hosts: Iterable[str]) -> str:
     """What to call `address` in messages: without user, password and query. It must be at one of `hosts`.
 

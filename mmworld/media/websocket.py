@@ -8,14 +8,14 @@ import socket
 import ssl
 from contextlib import ExitStack
 from typing import IO, Any, cast
-from urllib.parse import urlsplit
 
 from mmworld.errors import MediaError, SourceError, UsageError
 from mmworld.media.budget import Budget
 from mmworld.media.gate import Media, open_media
-from mmworld.media.hosts import PORTS
+from mmworld.media.hosts import endpoint
 from mmworld.media.sniff import Format
 from mmworld.media.source import Opened
+from mmworld.media.tls import refusal
 
 MESSAGE_BYTES = 8 << 20
 """Of a message, at most; a longer one ends the connection (close code 1009)."""
@@ -109,13 +109,12 @@ class Messages(io.RawIOBase):
             from websockets.sync.client import connect
         except ImportError:
             raise UsageError("ws: and wss: need websockets", hint="pip install 'mmworld[websocket]'") from None
-        parts, self._gone = urlsplit(address), (WebSocketException, OSError, EOFError)
+        self._gone = WebSocketException, OSError, EOFError
         try:
             # a socket that was made is used for no redirect, and needs no proxy
-            place = parts.hostname or "", parts.port or PORTS[parts.scheme]
-            raw = self._scope.enter_context(socket.create_connection(place, self._timeout))
+            raw = self._scope.enter_context(socket.create_connection(endpoint(address), self._timeout))
             raw.settimeout(None)
-            how: dict[str, Any] = {"ssl": ssl.create_default_context()} if parts.scheme == "wss" else {}
+            how: dict[str, Any] = {"ssl": ssl.create_default_context()} if address.startswith("wss:") else {}
             how |= {"open_timeout": self._timeout, "close_timeout": 1.0, "compression": None}
             made = connect(address, sock=raw, max_size=MESSAGE_BYTES, max_queue=WAITING, **how)
             return self._scope.enter_context(made)
@@ -138,4 +137,6 @@ def _lines(message: str | bytes) -> memoryview:
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "verify_message", None) or getattr(error, "strerror", None) or error).lower()
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return refusal(error)
+    return str(getattr(error, "strerror", None) or error).lower()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import ssl
 import struct
 import subprocess
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from certificates import certificate
 from clips import clip, tone
 
 import mmworld
@@ -243,23 +243,11 @@ def test_what_is_no_stream(server, message):
     assert caught.value.code == "format"
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """Signed by itself, for 127.0.0.1, with its key."""
-    path = tmp_path / "own.pem"
-    made = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run([*made.split(), "-keyout", path, "-out", tmp_path / "cert"], check=True, capture_output=True)
-    path.write_bytes(path.read_bytes() + (tmp_path / "cert").read_bytes())
-    return path
-
-
-def test_the_certificate_is_checked(server, certificate, monkeypatch):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    place = server(sender(cut(STREAM, 4096)), ssl=context)
-    with pytest.raises(SourceError, match=r"wss://127.0.0.1/: self-signed certificate"):
+def test_the_certificate_is_checked(server, tmp_path, monkeypatch):
+    place = server(sender(cut(STREAM, 4096)), ssl=certificate(tmp_path / "own.pem"))
+    with pytest.raises(SourceError, match=r"wss://127.0.0.1/: its certificate is not trusted: self-signed cert"):
         open_device(f"wss://{place}/", allow_hosts=[place])
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.pem"))
     assert len(list(frames(open_device(f"wss://{place}/", allow_hosts=[place])))) == 20
 
 
