@@ -23,7 +23,9 @@ from mmworld.models.events import STALL, Failure
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `mmworld watch`."""
-    there = "file, folder, - for stdin, /dev/video0, mic:, mic:NAME, screen:, rtsp://…, rtmp://…, https://….m3u8"
+    there = (
+        "file, folder, - for stdin, /dev/video0, mic:, mic:NAME, screen:, rtsp://…, rtmp://…, ws://…, https://….m3u8"
+    )
     each = f"{there}; several are watched side by side, each a stream of its own"
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=each)
     joined = "another source on the same clock: sensor=log.csv; repeatable"
@@ -65,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     written.add_argument("--save-every", type=positive, default=60.0, metavar="S", help="seconds between saves (60)")
     written.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="on stderr")
     written.add_argument("--json", **SWITCH, help="an object for each event on standard output")
-    allowed = "rtsp:, rtmp: and https:….m3u8 streams may come from HOST[:PORT]; repeatable"
+    allowed = "rtsp:, rtmp:, ws: and https:….m3u8 streams may come from HOST[:PORT]; repeatable"
     add_gate(parser).add_argument("--allow-host", action="append", default=[], metavar="HOST", help=allowed)
 
 

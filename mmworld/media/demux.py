@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import av
@@ -41,12 +42,16 @@ Wanted = Callable[[float, float], bool]
 
 
 class Decoded(NamedTuple):
-    """A frame of stream `stream`: `time` and `duration` in seconds on the media clock (time is None when unknown)."""
+    """A frame of stream `stream`: `time` and `duration` in seconds on the media clock (time is None when unknown).
+
+    `broken` says why, if it is the first after a gap that is to be marked: see `Clock.breaks`.
+    """
 
     stream: int
     time: float | None
     duration: float
     frame: Any
+    broken: str = ""
 
 
 class Later(NamedTuple):
@@ -115,7 +120,10 @@ class Demuxer:
         self._media, self._opened, self._streams = media, opened, streams
         name = opened.format.name
         gaps = LIVE_GAPS if math.isinf(media.budget.seconds) else MAX_GAPS
-        self.clock = Clock(origin(opened), 10 if name in _BROADCAST else 600, media.counts, gaps)
+        live = gaps == LIVE_GAPS and media.duration is None
+        jump = 10 if live or name in _BROADCAST else 600
+        self.clock = Clock(origin(opened), jump, media.counts, gaps, now=monotonic if live else None)
+        self._breaks: dict[int, tuple[int, str]] = {}  # the ticks of the first packet after a gap, and why
         self.end = 0.0
         exact = all(s.codec_context.name in _SKIPPING for s in streams if s.type == "video")
         self._wanted = wanted if exact and name.startswith(_TRUE_PTS) else None
@@ -178,6 +186,8 @@ class Demuxer:
             raise MediaError("encrypted", f"{self._media.name}: encrypted {packet.stream.type}", hint=hint)
         index = packet.stream.index
         shift = self.clock.place(index, packet.dts, self._bases[index], packet.duration or 0)
+        if reason := self.clock.breaks.get(index):
+            self._breaks[index] = (packet.dts if packet.pts is None else packet.pts) + shift, reason
         if shift:
             packet.dts = None if packet.dts is None else packet.dts + shift
             packet.pts = None if packet.pts is None else packet.pts + shift
@@ -241,7 +251,15 @@ class Demuxer:
             ticks, duration = self._stamp.ticks(frame.pts, frame.dts), float((frame.duration or 0) * base)
         time = None if ticks is None else self.clock.seconds(ticks, base)
         self.end = max(self.end, (time or 0.0) + duration)
-        return Decoded(stream.index, time, duration, frame)
+        return Decoded(stream.index, time, duration, frame, self._broken(stream.index, ticks))
+
+    def _broken(self, index: int, ticks: int | None) -> str:
+        """Why a frame is the first after a gap; "" if it is not."""
+        first, reason = self._breaks.get(index, (0, ""))
+        if not reason or ticks is None or ticks < first:
+            return ""
+        del self._breaks[index]
+        return reason
 
     def _fault(self, name: str) -> None:
         self._media.counts[name] += 1

@@ -133,6 +133,11 @@ class PictureTrack:
             return self.begin
         return self._plan.at(self._next) if self._plan else self._held[1]
 
+    @property
+    def end(self) -> float:
+        """Until when the last picture that came is shown."""
+        return self._held[2] if self._held else self._start
+
     def wanted(self, time: float, until: float) -> bool:
         """Whether a picture shown from `time` until `until` will be asked for."""
         if self._plan is None:
@@ -164,10 +169,16 @@ class PictureTrack:
             yield from self._until(self._plan, math.inf if isinstance(self._plan, Times) else self._held[2])
         self.done = True
 
+    def restart(self) -> Iterator[Frame]:
+        """The pictures that are left before a gap; what follows it shows none from before."""
+        if not self.done:
+            yield from self.flush()
+            self._held, self.done = None, False
+
     def _until(self, plan: Grid | Times, time: float) -> Iterator[Frame]:
         """Planned times before `time` show the held picture."""
         if self._held is None:
-            self._next = plan.index(time - plan.step + 2 * EPSILON)
+            self._next = max(self._next, plan.index(time - plan.step + 2 * EPSILON))
             return
         picture = None
         while (at := plan.at(self._next)) < min(time - EPSILON, self._end):

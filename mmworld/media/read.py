@@ -16,11 +16,13 @@ from mmworld.media.gate import Media
 from mmworld.media.later import later
 from mmworld.media.pictures import Converter, Frame, Grid, Pictures, PictureTrack, Times
 from mmworld.media.sound import Samples, Sound, SoundTrack
+from mmworld.types import Gap
 
 HELD_BYTES = 64 << 20
 """Of pieces that wait for the other stream; if streams lie further apart, pieces come out of order, with a warning."""
 
 Track = PictureTrack | SoundTrack
+Piece = Frame | Samples | Gap
 
 
 def read(
@@ -31,9 +33,9 @@ def read(
     start: float = 0.0,
     end: float | None = None,
     since: float | None = None,
-) -> Iterator[Frame | Samples]:
+) -> Iterator[Piece]:
     """Decode `media` once, from `start` to `end` seconds, and yield `Frame` and `Samples` in time order as they
-    become known.
+    become known; of what is live also each `Gap` that its clock tells of, see `Clock`.
 
     What lies before `since` may be left out, or be wrong; what lies after it is the same to the last bit, on the same
     grids of times, where nothing had to be repaired (see `later`).
@@ -101,12 +103,22 @@ def require(media: Media, *, video: bool = False, audio: bool = False) -> None:
         raise MediaError("no audio", f"{media.name}: no audio; {what}")
 
 
-def _pieces(media: Media, source: Iterable[Decoded], tracks: Mapping[int, Track]) -> Iterator[Frame | Samples]:
+def _pieces(media: Media, source: Iterable[Decoded], tracks: Mapping[int, Track]) -> Iterator[Piece]:
     n_frames = 0
-    for stream, time, duration, frame in source:
-        n_frames += isinstance(tracks[stream], PictureTrack)
-        if not tracks[stream].done:
-            yield from tracks[stream].push(time, duration, frame)
+    broken: dict[int, tuple[float, str]] = {}  # streams in a gap: since when, and why
+    for stream, time, duration, frame, reason in source:
+        track = tracks[stream]
+        n_frames += isinstance(track, PictureTrack)
+        if reason:
+            broken[stream] = broken.get(stream, (track.end, reason))
+            yield from track.restart()
+        if not track.done:
+            for piece in track.push(time, duration, frame):
+                if stream in broken:
+                    since, reason = broken.pop(stream)
+                    kind = "video" if isinstance(track, PictureTrack) else "audio"
+                    yield Gap(min(since, piece.time), piece.time, kind, reason, media.name)
+                yield piece
         elif all(track.done for track in tracks.values()):
             break
     for track in tracks.values():
@@ -115,19 +127,19 @@ def _pieces(media: Media, source: Iterable[Decoded], tracks: Mapping[int, Track]
         raise MediaError("empty", f"{media.name}: no frame could be decoded", hint="; ".join(media.warnings))
 
 
-def _merge(pieces: Iterator[Frame | Samples], tracks: list[Track], media: Media) -> Iterator[Frame | Samples]:
+def _merge(pieces: Iterator[Piece], tracks: list[Track], media: Media) -> Iterator[Piece]:
     """Hold each piece until no track can give an earlier one; on an error, first give what is held."""
-    heap: list[tuple[float, int, Frame | Samples]] = []
+    heap: list[tuple[float, int, Piece]] = []
     order, held = count(), 0
     try:
         for piece in pieces:
-            heapq.heappush(heap, (piece.time, next(order), piece))
-            held += piece.data.nbytes
+            heapq.heappush(heap, (piece.start if isinstance(piece, Gap) else piece.time, next(order), piece))
+            held += _nbytes(piece)
             ready = min((track.clock for track in tracks if not track.done), default=math.inf)
             while heap and (heap[0][0] <= ready or held > HELD_BYTES):
                 if heap[0][0] > ready:
                     media.counts["streams far apart"] = 1
-                held -= heap[0][2].data.nbytes
+                held -= _nbytes(heap[0][2])
                 yield heapq.heappop(heap)[2]
     except MediaError:
         yield from _drained(heap)
@@ -135,6 +147,10 @@ def _merge(pieces: Iterator[Frame | Samples], tracks: list[Track], media: Media)
     yield from _drained(heap)
 
 
-def _drained(heap: list[tuple[float, int, Frame | Samples]]) -> Iterator[Frame | Samples]:
+def _nbytes(piece: Piece) -> int:
+    return 0 if isinstance(piece, Gap) else piece.data.nbytes
+
+
+def _drained(heap: list[tuple[float, int, Piece]]) -> Iterator[Piece]:
     while heap:
         yield heapq.heappop(heap)[2]

@@ -86,6 +86,11 @@ class SoundTrack:
         return -math.inf if self._origin is None else self._origin + self._n_out / self._out_rate
 
     @property
+    def end(self) -> float:
+        """Of the last sample that came."""
+        return self._start if self._origin is None else self._origin + self._n_in / self._in_rate
+
+    @property
     def _out_rate(self) -> int:
         return self._spec.rate or self._in_rate
 
@@ -112,6 +117,14 @@ class SoundTrack:
             yield from self._deliver()
             yield from self._piece(self._resampler.flush())
         self.done = True
+
+    def restart(self) -> Iterator[Samples]:
+        """The rest before a gap; what follows begins at its own time, and no sound is heard across."""
+        if self._origin is not None and not self.done:
+            yield from self.flush()
+            self._start, self._origin, self.done = max(self._start, self.clock), None, False
+            self._n_in, self._n_out, self._drift = 0, 0, 0.0
+            self._resampler = Resampler(self._in_rate, self._out_rate)
 
     def _clean(self, x: np.ndarray) -> np.ndarray:
         if np.abs(x).max(initial=0) <= LOUDEST:  # false for NaN as well

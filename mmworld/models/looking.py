@@ -16,7 +16,7 @@ from mmworld.media.sound import Sound
 from mmworld.media.video import frames, frames_at
 from mmworld.models.message import RATE
 from mmworld.models.opening import HOLDS, Opened, of_container
-from mmworld.types import Chunk, Source, Takes
+from mmworld.types import Chunk, Gap, Source, Takes
 
 
 def look(
@@ -112,11 +112,13 @@ def _still(media: Media) -> Chunk:
 
 def _one_pass(
     media: Media, names: tuple[str, ...], fps: float, start: float, end: float | None, since: float | None
-) -> Iterator[Chunk]:
+) -> Iterator[Chunk | Gap]:
     pictures = Pictures(fps) if "video" in names else None
     sound = Sound(RATE, mono=True) if "audio" in names else None
     for piece in read(media, video=pictures, audio=sound, start=start, end=end, since=since):
         if isinstance(piece, Frame):
             yield Chunk(piece.data[None], piece.time, piece.time + 1 / fps, "video")
+        elif isinstance(piece, Gap):
+            yield piece
         else:
             yield Chunk(piece.data, piece.time, piece.time + len(piece.data) / RATE, "audio")

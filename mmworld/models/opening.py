@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from mmworld.media.pictures import Frame, Pictures
 from mmworld.media.read import read, require
 from mmworld.media.sound import Sound
 from mmworld.models.world import World
-from mmworld.types import Chunk, Source
+from mmworld.types import Chunk, Gap, Source
 
 HOLDS = {
     "image": ("image",),
@@ -87,7 +87,7 @@ def open_streams(
 
 
 def of_container(
-    media: Media, names: tuple[str, ...], start: float, chunks: Callable[[float | None], Iterator[Chunk]]
+    media: Media, names: tuple[str, ...], start: float, chunks: Callable[[float | None], Iterator[Chunk | Gap]]
 ) -> Opened:
     """The streams of one container; `chunks` gives those from a time on, or all."""
     return Opened(
@@ -136,10 +136,17 @@ def _adapter_open(world: World, name: str, source: Any, start: float, end: float
     return adapter.open(source, **span)
 
 
-def marked(chunks: Iterable[Chunk], names: Sequence[str], start: float) -> Iterator[Chunk]:
-    """The chunks of one container, in time order. A stream that lags says so with empty ones; each has a last one."""
+def marked(chunks: Iterable[Chunk | Gap], names: Sequence[str], start: float) -> Iterator[Any]:
+    """The chunks of one container, in time order. A stream that lags says so with empty ones; each has a last one. Gaps
+    begin where what came before them ends.
+    """
     clocks, empty = dict.fromkeys(names, start), dict.fromkeys(names, torch.zeros(0))
     for chunk in chunks:
+        if isinstance(chunk, Gap):
+            since = max(chunk.start, clocks[chunk.modality])
+            clocks[chunk.modality] = max(chunk.end, since)
+            yield replace(chunk, start=since, end=clocks[chunk.modality])
+            continue
         yield chunk
         clocks[chunk.modality], empty[chunk.modality] = chunk.end, chunk.data[:0]
         for name, clock in clocks.items():
@@ -158,7 +165,7 @@ def _one_pass(
     end: float | None,
     fps: float | None,
     since: float | None,
-) -> Iterator[Chunk]:
+) -> Iterator[Chunk | Gap]:
     """Pictures and sound of one container."""
     video: Any = world.adapters["video"] if "video" in names else None
     audio: Any = world.adapters["audio"] if "audio" in names else None
@@ -168,6 +175,8 @@ def _one_pass(
     for piece in read(media, video=pictures, audio=sound, start=start, end=end, since=since):
         if isinstance(piece, Frame):
             yield _shown(piece, seen, video.rate, start)
+        elif isinstance(piece, Gap):
+            yield piece
         else:
             yield Chunk(piece.data, piece.time, piece.time + len(piece.data) / audio.rate, "audio")
 

@@ -68,7 +68,8 @@ def watch(
 
     Args:
         source: what `mmworld.stream` takes, or what is live: "/dev/video0", "mic:", "screen:", "rtsp://host/path",
-            "rtmp://host/path", "https://host/path.m3u8". What is lost is connected again, its outage a `Gap`.
+            "rtmp://host/path", "ws://host/path", "https://host/path.m3u8". What is lost is connected again, its
+            outage a `Gap`.
         model: as for `mmworld.stream`.
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
             Models of ours alone do.
