@@ -126,10 +126,12 @@ class KVState:
 
     def mask(self, new: tuple[int, ...]) -> Mask:
         """The rule for new blocks as queries over held and new blocks as keys."""
-        blocks = self.blocks + new
+        blocks, n = self.blocks + new, (sum(new),)
         if len(new) == 1 and (self.window is None or len(blocks) <= self.sinks + self.window):
             return FULL  # the cache is the past
-        return Mask("blocks", blocks, self.window, self.sinks, (sum(new),), (sum(blocks),))
+        if set(blocks) == {1}:  # a text of thousands of ids: every layer looks a mask up by its blocks
+            return Mask("causal", None, self.window, self.sinks, n, (len(blocks),))
+        return Mask("blocks", blocks, self.window, self.sinks, n, (sum(blocks),))
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append one layer's new keys and values [B, T, Hkv, D]; returns all that are held with them."""
@@ -174,7 +176,10 @@ class KVState:
 
     def _evict(self, keep: int, blocks: Sequence[int]) -> None:
         """Drop the oldest of these blocks until `keep` of them are held."""
-        gone = blocks[: max(len(blocks) - keep, 0)]
+        self.drop(blocks[: max(len(blocks) - keep, 0)])
+
+    def drop(self, gone: Sequence[int]) -> None:
+        """Forget the blocks of these indices, ascending."""
         if not gone:
             return
         for first, last in reversed(_runs(gone)):
