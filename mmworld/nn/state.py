@@ -126,12 +126,10 @@ class KVState:
 
     def mask(self, new: tuple[int, ...]) -> Mask:
         """The rule for new blocks as queries over held and new blocks as keys."""
-        blocks, n = self.blocks + new, (sum(new),)
+        blocks = self.blocks + new
         if len(new) == 1 and (self.window is None or len(blocks) <= self.sinks + self.window):
             return FULL  # the cache is the past
-        if set(blocks) == {1}:  # a text of thousands of ids: every layer looks a mask up by its blocks
-            return Mask("causal", None, self.window, self.sinks, n, (len(blocks),))
-        return Mask("blocks", blocks, self.window, self.sinks, n, (sum(blocks),))
+        return rule(blocks, self.window, self.sinks, (sum(new),), (sum(blocks),))
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append one layer's new keys and values [B, T, Hkv, D]; returns all that are held with them."""
@@ -228,6 +226,15 @@ class KVState:
             raise CheckpointError(f"a saved state of {len(limits)} kinds of blocks holds others")
         held_of = (None if window < 0 else window, sinks, blocks, keys, values, context, offset, delta)
         return cls(*held_of, limits, kind, kinds)
+
+
+def rule(
+    blocks: tuple[int, ...], window: int | None, sinks: int, lengths: tuple[int, ...], key_lengths: tuple[int, ...]
+) -> Mask:
+    """A mask of blocks; where each is a token it names none of them, as every layer looks it up by what it names."""
+    if set(blocks) == {1}:
+        return Mask("causal", None, window, sinks, lengths, key_lengths)
+    return Mask("blocks", blocks, window, sinks, lengths, key_lengths)
 
 
 def _rows(x: Tensor, rows: Tensor) -> Tensor:

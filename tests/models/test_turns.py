@@ -3,6 +3,7 @@ as the checkpoint's own template writes it; and, where some of it has gone, what
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -294,3 +295,25 @@ def test_what_cannot_keep_is_refused(pair: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(type(model), "written", numbered)
     with pytest.raises(UsageError, match="does not write a film bit by bit"):
         mmworld.watch(opened(film(1.0)), model=model, keep=SOME)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_it_remembers_the_same(pair: Any, tmp_path: Path) -> None:
+    """Alone and side by side, and saved and gone on with where the model is."""
+    model, *_ = pair
+    there = copy.deepcopy(model).to("cuda")
+    near, far = ([Talk(m, SOME) for _ in range(2)] for m in (model, there))
+    for talk in (*near, *far):
+        for i, part in enumerate(film(4.0).data.split(model.together)):
+            talk.show([Chunk(f[None], 0.0, 0.25, "video") for f in part])
+            if i % 4 == 3:
+                talk.commit("a dog runs")
+    a, b = (t[0].context.settled(m.language.backbone.position) for t, m in ((near, model), (far, there)))
+    for x, y in zip(a.keys + a.values, b.keys + b.values, strict=True):
+        assert relative_error(y.x.cpu(), x.x) <= 1e-4
+    assert [g.ids for g in tell(far, stop=Stop(N))] == [g.ids for g in tell(near, stop=Stop(N))]
+    events = pieces(film(4.0), [1] * 16)
+    want = saved(teller(there), events, 7, tmp_path / "state")
+    with Live(teller(there), [opened(*events)], resume=tmp_path / "state") as live:
+        assert captions(list(live)) == want[live.before.captions :]
