@@ -66,7 +66,7 @@ def watch(
             "rtmp://host/path", "https://host/path.m3u8". What is lost is connected again, its outage a `Gap`.
         model: as for `mmworld.stream`.
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
-            Models of ours alone do.
+            Models of ours do, and borrowed ones that can be told of a film as it comes (Qwen-VL, LLaVA and its kin).
         real_time: play files no faster than they were recorded.
         provisional, pressure, patience, resume, tap: see `Live`.
         memory: a file in which what was told is kept, and found again when asked; gone on with if it is there. What a
