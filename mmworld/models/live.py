@@ -40,7 +40,7 @@ class Live:
     the model is slower than a live source, `pressure` says what gives.
 
     Args:
-        teller: the model, when it speaks, and how: a `Captioner`, or a `Watcher` of a borrowed one.
+        teller: the model, when it speaks, and how: a `Captioner`, or a `Watcher` of a borrowed one, which may remember.
         sources: opened for it; no modality twice.
         real_time: play files no faster than they were recorded.
         pressure, patience: see `Intake`.

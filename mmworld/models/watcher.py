@@ -138,6 +138,9 @@ class Watcher:
     ) -> Opened:
         if isinstance(source, Opened):
             return source
+        return look(source, self.model.takes, fps=fps or self._rate(), start=start, end=end, modalities=modalities)
+
+    def _rate(self) -> float:
+        """Frames a second: twice as many as are shown of a segment."""
         takes = self.model.takes
-        rate = fps or min(FASTEST, max(1.0, 2 * takes.frames / min(self.policy.longest, takes.seconds)))
-        return look(source, takes, fps=rate, start=start, end=end, modalities=modalities)
+        return min(FASTEST, max(1.0, 2 * takes.frames / min(self.policy.longest, takes.seconds)))

@@ -15,6 +15,7 @@ from mmworld.models.captioner import DEFAULT, Captioner
 from mmworld.models.keep import Keep
 from mmworld.models.message import Assistant
 from mmworld.models.opening import Opened
+from mmworld.models.turns import RollingWatcher
 from mmworld.models.watcher import Watcher
 from mmworld.models.world import World
 from mmworld.stream.economy import Economy
@@ -68,8 +69,11 @@ def captioner(
     is to `keep`, or to leave out tokens."""
     if isinstance(model, World):
         return Captioner(model, policy, sampler, prompt, stop, keep, economy)
-    if keep is not None:
-        raise UsageError(f"a {type(model).__name__} keeps nothing across captions", hint="models of ours do")
     if economy:
         raise UsageError(f"a {type(model).__name__} leaves out no tokens", hint="models of ours do")
-    return Watcher(assistant(model), policy, sampler, prompt, stop)
+    if keep is None:
+        return Watcher(assistant(model), policy, sampler, prompt, stop)
+    if not hasattr(model, "glimpse"):
+        hint = "models of ours do; and Qwen-VL, LLaVA, LLaVA-NeXT-Video and LLaVA-OneVision"
+        raise UsageError(f"a {type(model).__name__} keeps nothing across captions", hint=hint)
+    return RollingWatcher(model, policy, sampler, prompt, stop, keep)

@@ -72,7 +72,7 @@ def watch(
             outage a `Gap`.
         model: as for `mmworld.stream`.
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
-            Models of ours alone do.
+            Models of ours do, and borrowed ones that can be told of a film as it comes (Qwen-VL, LLaVA and its kin).
         economy: of a modality, which tokens are worth their place (`{"video": Economy(0.97)}`); none: all. Of models of
             ours alone; see `Live.tokens`.
         real_time: play files no faster than they were recorded.

@@ -90,9 +90,11 @@ def test_positions_on_axes_stream_too(
     assert relative_error(torch.cat(outs, dim=1), whole) < 1e-10
 
 
-def test_places_and_sinks_do_not_go_together() -> None:
-    with pytest.raises(ValueError, match="counts positions among what it holds"):
-        AXES(tokens(3), CAUSAL, KVState(2, 1), places=torch.zeros(2, 3).long())
+def test_places_in_a_compact_state_are_of_all_that_it_holds() -> None:
+    """And none of that goes; `Rolling` gives them so, see tests/nn/test_rolling.py."""
+    for state, n in ((KVState(9, 1), 2), (KVState(9, 1), 4), (KVState(1, 1), 3)):
+        with pytest.raises(ValueError, match="places are of all that it holds"):
+            AXES(tokens(3), CAUSAL, state, places=torch.zeros(2, n).long())
 
 
 @given(streams(), st.integers(1, 6))
