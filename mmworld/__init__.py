@@ -34,6 +34,7 @@ _PUBLIC = {
     "Every": "mmworld.stream.policy",
     "OnChange": "mmworld.stream.policy",
     "OnDemand": "mmworld.stream.policy",
+    "AsTrained": "mmworld.models.speakhead",
     "AtSilence": "mmworld.modalities.audio.silence",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -220,6 +220,11 @@ def policy(args: argparse.Namespace) -> Any:
         from mmworld.modalities.audio.silence import AtSilence
 
         return AtSilence(args.at_silence)
+    if args.as_trained:
+        from mmworld.models.speakhead import AsTrained
+        from mmworld.models.zoo import find
+
+        return AsTrained(find(args.model))
     return OnChange() if args.on_change else Every(args.every or 5.0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +147,7 @@ class Segments:
             self._begin(session.begin)
         while True:
             end, due = self._judge.due, self._due
-            yield from self._enter(session.due(due))
+            yield from self._enter(self._coming(due))
             if (self._judge.due, self._due) != (end, due):
                 continue
             if session.done < due - TICK:
@@ -172,7 +172,12 @@ class Segments:
         """When the segment is given next, at its end or before."""
         return min(self._judge.due, self._at.start + (self._at.told + 1) * self.provisional)
 
-    def _enter(self, blocks: Sequence[Block]) -> Iterator[Segment]:
+    def _coming(self, until: float) -> Iterator[Block]:
+        """The blocks that end by `until`, one by one, as each may have the judge speak before the next."""
+        while blocks := self.session.due(min(until, self._judge.due), most=1):
+            yield from blocks
+
+    def _enter(self, blocks: Iterable[Block]) -> Iterator[Segment]:
         ready: list[Block] = []
         for block in blocks:
             changed = self._judge.changed(block.modality, block.tokens.x, block.end)

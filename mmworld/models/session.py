@@ -220,10 +220,12 @@ class Session:
         self._flush(name)
         self.streams[name].open = False
 
-    def due(self, until: float = math.inf) -> list[Block]:
-        """Take out the waiting blocks that end by `until` and that no earlier block can follow, in order."""
-        limit, blocks = tick(min(until, self.done)), []
-        while self._waiting and self._waiting[0][0] <= limit:
+    def due(self, until: float = math.inf, most: float = math.inf) -> list[Block]:
+        """Take out the waiting blocks that end by `until` and that no earlier block can follow, in order; the first so
+        many of them."""
+        limit = tick(min(until, self.done))
+        blocks: list[Block] = []
+        while self._waiting and self._waiting[0][0] <= limit and len(blocks) < most:
             blocks.append(heappop(self._waiting)[-1])
         return blocks
 
