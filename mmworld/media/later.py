@@ -17,6 +17,7 @@ import av
 from mmworld.media.clock import Clock
 from mmworld.media.demux import Later, decoder
 from mmworld.media.probe import origin
+from mmworld.media.sound import WARM
 
 if TYPE_CHECKING:
     from mmworld.media.gate import Media
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 _PICTURES = ("mov", "matroska"), ("h264", "hevc", "av1", "vp8", "vp9", "mjpeg", "prores")
 _SOUND = ("wav", "w64", "aiff", "flac"), ("pcm_", "flac")
 """Containers and codecs in which nothing after a key frame, or a sample, depends on what came before it."""
-SETTLE = 2.0
-"""Seconds of sound before the time: a resampler begins at a sample that stands on one of its own, and hears zeros
-before it."""
 _BACK = (0.2, 5.0, 30.0)
 """Seconds before the time at which a key frame is looked for, one after the other."""
 HARMLESS = frozenset(("interlaced frames", "hdr without tone mapping", "streams far apart"))
@@ -39,8 +37,7 @@ def later(media: Media, opened: Any, streams: Sequence[Any], start: float, since
     if not media.seekable:
         return None
     if not pictures:
-        sought = _all(streams, name, *_SOUND) and since - SETTLE > start
-        return Later(since - SETTLE) if sought else None
+        return Later(since - WARM) if _all(streams, name, *_SOUND) and since - WARM > start else None
     if not _all(pictures, name, *_PICTURES):
         return None
     found = _key(media, pictures[0].index, start, since)

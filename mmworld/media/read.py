@@ -63,8 +63,7 @@ def read(
             pictures = picture_track(media, video.plan(start), convert, start, stop)
             tracks[probe.best(opened, "video").index], wanted = pictures, pictures.wanted
         if audio is not None:
-            resumed = since is not None
-            sound = SoundTrack(audio, start, stop, media.counts, media.budget.seconds, resumed)
+            sound = SoundTrack(audio, start, stop, media.counts, media.budget.seconds, since or 0.0)
             tracks[probe.best(opened, "audio").index] = sound
         streams, begin = [opened.streams[i] for i in tracks], None
         if since is not None:
@@ -72,6 +71,8 @@ def read(
             begin = later(media, opened, streams, start, since - shown)
         if begin is not None and video is not None:
             pictures.begin = begin.shown - shown
+        elif begin is not None:
+            sound.sought = True
         demuxer = Demuxer(media, opened, streams, start, wanted, begin)
         yield from _merge(_pieces(media, demuxer, tracks), list(tracks.values()), media)
 

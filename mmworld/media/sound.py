@@ -27,6 +27,10 @@ DRIFT, SETTLE, STRETCH = 0.005, 10.0, 1000
 """Seconds by which they may wander lastingly, taken over so many, before frames are made longer or shorter, by one
 sample in so many: a sound card's clock is off by some 50 millionths, and nobody hears it set right.
 """
+WARM = 2.0
+"""Seconds of sound before the first that was asked for: a resampler begins at a sample that stands on one of its own,
+and hears zeros before it.
+"""
 LOUDEST = 1e4
 """Floating-point samples beyond are cut to it."""
 PIECE = 0.2
@@ -58,20 +62,25 @@ class Sound:
 
 
 class SoundTrack:
-    """Takes decoded frames, gives `Samples` that tile the time from the first one on; where it is `resumed`, from one
-    in the middle, on the grid on which they stand when all before it came, too.
+    """Takes decoded frames, gives `Samples` that tile the time from the first one on.
 
     Piece k starts at t0 + (samples before it) / rate. A gap in the timestamps becomes silence, an overlap is cut; where
     the samples drift from the timestamps, they are stretched to follow them.
+
+    Args:
+        since: seconds; samples before it may be left out, and those after it are what they would be with them.
+
+    Attributes:
+        sought: whether what comes first lies in the middle of a file whose times count samples.
     """
 
     def __init__(
-        self, spec: Sound, start: float, end: float, counts: Counter[str], max_seconds: float, resumed: bool = False
+        self, spec: Sound, start: float, end: float, counts: Counter[str], max_seconds: float, since: float = 0.0
     ) -> None:
         self._spec, self._start, self._end = spec, start, end
-        self._counts, self._max_seconds, self._resumed = counts, max_seconds, resumed
+        self._counts, self._max_seconds, self._since, self.sought = counts, max_seconds, since, False
         self._origin: float | None = None  # time of the first sample kept
-        self._n_in = 0
+        self._n_in = self._skip = 0  # samples so far, and up to where nobody asked for them
         self._drift = 0.0  # samples by which the timestamps are ahead of their count, over the last seconds
         self._in_rate = 0
         self._n_channels = 0
@@ -96,7 +105,7 @@ class SoundTrack:
 
     def push(self, time: float | None, duration: float, frame: Any) -> Iterator[Samples]:
         """The pieces that are complete once `frame` is known."""
-        x = self._clean(waveform(frame))
+        x = self._clean(waveform(frame)) if self._asked(time, frame) else _nothing(frame)
         if self._resampler is None:
             self._in_rate, self._n_channels = frame.sample_rate, x.shape[1]
             self._resampler = Resampler(frame.sample_rate, self._out_rate)
@@ -123,8 +132,16 @@ class SoundTrack:
         if self._origin is not None and not self.done:
             yield from self.flush()
             self._start, self._origin, self.done = max(self._start, self.clock), None, False
-            self._n_in, self._n_out, self._drift = 0, 0, 0.0
+            self._n_in = self._n_out = self._skip = 0
+            self._drift = 0.0
             self._resampler = Resampler(self._in_rate, self._out_rate)
+
+    def _asked(self, time: float | None, frame: Any) -> bool:
+        """Whether a frame may have samples that were asked for, be it by its time or by the count of those before."""
+        if self._origin is None or frame.sample_rate != self._in_rate:
+            return True
+        stamped = 0.0 if time is None else (time - self._origin) * self._in_rate
+        return max(stamped, self._n_in) + 2 * frame.samples > self._skip
 
     def _clean(self, x: np.ndarray) -> np.ndarray:
         if np.abs(x).max(initial=0) <= LOUDEST:  # false for NaN as well
@@ -137,16 +154,18 @@ class SoundTrack:
         """What of the first frame lies at or after the start; that fixes the origin of all times."""
         time = 0.0 if time is None else time
         skip = math.ceil((self._start - time) * self._in_rate - 1e-3)
-        before = 0
-        if self._resumed and skip < 0:
-            # so many came before that the next stands where one that comes out does
-            period = self._in_rate // math.gcd(self._in_rate, self._out_rate)
-            before, skip = -skip + skip % period, skip % period
-        skip = max(0, skip)
+        before, skip = (-skip if self.sought and skip < 0 else 0), max(0, skip)
         if skip < len(x):
             self._origin = time + (skip - before) / self._in_rate
-            self._n_in, self._n_out = before, before * self._out_rate // self._in_rate
+            self._n_in = before
+            self._skip_to(max(before, math.floor((self._since - WARM - self._origin) * self._in_rate)))
         return x[skip:], time + min(skip, len(x)) / self._in_rate
+
+    def _skip_to(self, n: int) -> None:
+        """Leave out the first n samples, and more, until the next stands where one that comes out does."""
+        period = self._in_rate // math.gcd(self._in_rate, self._out_rate)
+        self._skip = -(-n // period) * period
+        self._n_out = self._skip * self._out_rate // self._in_rate
 
     def _continue(self, x: np.ndarray, time: float | None) -> Iterator[Samples]:
         assert self._origin is not None
@@ -187,10 +206,12 @@ class SoundTrack:
         end = (self._end - self._origin) * self._in_rate
         if end < math.inf:
             x = x[: max(math.ceil(end - 1e-3) - self._n_in, 0)]
+        early = max(self._skip - self._n_in, 0)
         self._n_in += len(x)
         if self._n_in > self._max_seconds * self._in_rate:
             raise LimitError("seconds", f"more than {self._max_seconds:.0f} s of sound")
-        self._waiting.append(x)
+        if early < len(x):
+            self._waiting.append(x[early:])
         if sum(map(len, self._waiting)) >= PIECE * self._in_rate:
             yield from self._deliver()
         if self._n_in >= end - 1e-3:
@@ -246,6 +267,11 @@ class Resampler:
 def _again(x: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
     resampler = Resampler(rate_in, rate_out)
     return np.concatenate([resampler.feed(x), resampler.flush()])
+
+
+def _nothing(frame: Any) -> np.ndarray:
+    """As many zeros as a frame has samples."""
+    return np.broadcast_to(np.float32(0), (frame.samples, frame.layout.nb_channels))
 
 
 def waveform(frame: Any) -> np.ndarray:

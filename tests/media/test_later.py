@@ -18,10 +18,10 @@ from torch import Tensor
 
 from mmworld.media.demux import Demuxer
 from mmworld.media.gate import Media, open_media
-from mmworld.media.later import SETTLE, repaired
+from mmworld.media.later import repaired
 from mmworld.media.pictures import Frame, Pictures
 from mmworld.media.read import read
-from mmworld.media.sound import Samples, Sound
+from mmworld.media.sound import WARM, Samples, Sound
 
 SECONDS, FPS, GOP = 12.0, 25, 15
 FILM = {"options": {"g": str(GOP), "bf": "2", "preset": "ultrafast"}, "fps": FPS}
@@ -39,8 +39,9 @@ def made(name: str) -> bytes:
     match kind, rest.split():
         case (("mp4" | "matroska" | "mpegts"), ["h264"]):
             return clip(n, container=kind, **FILM)
-        case (("mp4" | "matroska" | "mpegts"), ["h264", codec]):
-            return clip(n, container=kind, sound=noise(48_000, 1), sound_rate=48_000, sound_codec=codec, **FILM)
+        case (("mp4" | "matroska" | "mpegts"), ["h264", codec, *late]):
+            sound = {"sound": noise(48_000, 1), "sound_rate": 48_000, "sound_codec": codec}
+            return clip(n, container=kind, sound_start=sum(map(float, late)), **sound, **FILM)
         case _, [codec, rate]:
             return sound_file(noise(int(rate)), int(rate), codec=codec, container=kind)
     raise LookupError(name)
@@ -48,7 +49,7 @@ def made(name: str) -> bytes:
 
 SOUGHT = ["mp4 h264", "matroska h264", "wav pcm_s16le 48000", "wav pcm_s16le 44100", "flac flac 44100"]
 SOUGHT += ["aiff pcm_s16be 22050", "w64 pcm_s24le 48000"]
-HALF = ["mp4 h264 aac", "matroska h264 aac"]
+HALF = ["mp4 h264 aac", "matroska h264 aac", "mp4 h264 aac 0.7"]
 """Whose sound is decoded from its beginning, and their pictures are not."""
 WHOLE = ["mpegts h264 aac", "mp3 libmp3lame 44100", "ogg libopus 48000", "mp4 aac 44100", "matroska flac 44100"]
 
@@ -118,7 +119,7 @@ def test_what_is_decoded_does_not_grow_with_the_time(monkeypatch: pytest.MonkeyP
     counts = decoded(monkeypatch, media, since)
     assert counts["video"] <= 2 * GOP + FPS
     if name in SOUGHT and media.audio is not None:
-        assert counts["audio"] <= (SETTLE + 1) * media.audio.rate / 1024
+        assert counts["audio"] <= (WARM + 1) * media.audio.rate / 1024
 
 
 def test_what_was_repaired_is_told() -> None:
