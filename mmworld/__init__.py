@@ -27,6 +27,7 @@ _PUBLIC = {
     "World": "mmworld.models.world",
     "Session": "mmworld.models.session",
     "Keep": "mmworld.models.keep",
+    "Economy": "mmworld.stream.economy",
     "Captioner": "mmworld.models.captioner",
     "check_modality": "mmworld.models.modality",
     "AtEnd": "mmworld.stream.policy",

@@ -149,6 +149,7 @@ def _extras() -> Iterator[Fact]:
     yield _installed("lightning", "train", "mmworld train")
     yield _installed("llguidance", "grammar", "an answer in JSON by a schema")
     yield _installed("websockets", "websocket", "ws: and wss: streams")
+    yield _installed("rerun-sdk", "rerun", "mmworld watch --rerun")
     found = shutil.which("espeak-ng")
     yield Fact(
         "espeak-ng",

@@ -54,6 +54,20 @@ class Decoded(NamedTuple):
     broken: str = ""
 
 
+class Later(NamedTuple):
+    """Where a pass begins that is for what lies later.
+
+    Attributes:
+        seek: seconds to which the container is sought; None: its beginning.
+        key: where in the file the first packet of pictures lies that is decoded; None: any.
+        shown: seconds at which that picture is shown.
+    """
+
+    seek: float | None
+    key: int | None = None
+    shown: float = -math.inf
+
+
 class _Stamp:
     """Presentation time, or decoding time where that proves the more orderly of the two; as FFmpeg's best effort."""
 
@@ -69,7 +83,7 @@ class _Stamp:
         return pts if pts is not None and (self._faults[0] <= self._faults[1] or dts is None) else dts
 
 
-def _decoder(stream: Any, max_pixels: int) -> Any:
+def decoder(stream: Any, max_pixels: int) -> Any:
     """The codec context that decodes `stream`: FFmpeg's own, but for VP9 with alpha, which only libvpx decodes."""
     context = stream.codec_context
     if context.is_open:
@@ -91,9 +105,18 @@ class Demuxer:
             `start`.
         wanted: lets the decoder leave out pictures that no other picture needs and nobody asked for; exact, never a
             guess.
+        later: where to begin instead, for what lies later.
     """
 
-    def __init__(self, media: Media, opened: Any, streams: list[Any], start: float, wanted: Wanted | None) -> None:
+    def __init__(
+        self,
+        media: Media,
+        opened: Any,
+        streams: list[Any],
+        start: float,
+        wanted: Wanted | None,
+        later: Later | None = None,
+    ) -> None:
         self._media, self._opened, self._streams = media, opened, streams
         name = opened.format.name
         gaps = LIVE_GAPS if math.isinf(media.budget.seconds) else MAX_GAPS
@@ -107,8 +130,11 @@ class Demuxer:
         self._errors = 0
         self._stamp = _Stamp(doubtful=not name.startswith(_TRUE_PTS))
         self._bases = {stream.index: stream.time_base for stream in streams}
-        self._decoders = {stream.index: _decoder(stream, media.budget.pixels) for stream in streams}
-        if start > 0 and media.seekable and name not in _NO_SEEK:
+        self._decoders = {stream.index: decoder(stream, media.budget.pixels) for stream in streams}
+        self._key = later.key if later else None
+        if later is not None and later.seek is not None:
+            self._seek(later.seek)
+        elif start > 0 and media.seekable and name not in _NO_SEEK:
             self._seek(start - PREROLL[name] if name in PREROLL else max(start - 0.2, 0.0))
 
     def _seek(self, time: float) -> None:
@@ -139,7 +165,8 @@ class Demuxer:
                     faults = 0
                     if packet.size:
                         self._place(packet)
-                    yield packet
+                    if not self._early(packet):
+                        yield packet
                 return
             except (av.error.FFmpegError, OSError):
                 faults += 1
@@ -164,6 +191,14 @@ class Demuxer:
         if shift:
             packet.dts = None if packet.dts is None else packet.dts + shift
             packet.pts = None if packet.pts is None else packet.pts + shift
+
+    def _early(self, packet: Any) -> bool:
+        """Whether a packet of pictures comes before the first that is to be decoded."""
+        if self._key is None or packet.stream.type != "video":
+            return False
+        if packet.pos == self._key or not packet.size:
+            self._key = None
+        return self._key is not None
 
     def _look_ahead(self) -> Iterator[Any]:
         """Packets in order, each marked by the decoder's `skip_frame` when its picture will not be seen.

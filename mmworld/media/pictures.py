@@ -102,6 +102,9 @@ class PictureTrack:
 
     Args:
         plan: the times asked for; None: every picture at its own time.
+
+    Attributes:
+        begin: seconds before which no picture will come.
     """
 
     def __init__(
@@ -120,13 +123,14 @@ class PictureTrack:
         self._held: tuple[Any, float, float] | None = None  # frame, its time, its end
         self._next = 0
         self._n_frames = 0
+        self.begin = -math.inf
         self.done = False
 
     @property
     def clock(self) -> float:
         """No picture from before this time is still to come."""
         if self._held is None:
-            return -math.inf
+            return self.begin
         return self._plan.at(self._next) if self._plan else self._held[1]
 
     @property

@@ -13,6 +13,7 @@ from mmworld.errors import MediaError
 from mmworld.media import animation, probe
 from mmworld.media.demux import Decoded, Demuxer
 from mmworld.media.gate import Media
+from mmworld.media.later import later
 from mmworld.media.pictures import Converter, Frame, Grid, Pictures, PictureTrack, Times
 from mmworld.media.sound import Samples, Sound, SoundTrack
 from mmworld.types import Gap
@@ -31,9 +32,13 @@ def read(
     audio: Sound | None = None,
     start: float = 0.0,
     end: float | None = None,
+    since: float | None = None,
 ) -> Iterator[Piece]:
     """Decode `media` once, from `start` to `end` seconds, and yield `Frame` and `Samples` in time order as they
     become known; of what is live also each `Gap` that its clock tells of, see `Clock`.
+
+    What lies before `since` may be left out, or be wrong; what lies after it is the same to the last bit, on the same
+    grids of times, where nothing had to be repaired (see `later`).
 
     At most `HELD_BYTES` of pieces and one decoded frame wait inside. What was salvaged is in `media.warnings`.
 
@@ -58,9 +63,16 @@ def read(
             pictures = picture_track(media, video.plan(start), convert, start, stop)
             tracks[probe.best(opened, "video").index], wanted = pictures, pictures.wanted
         if audio is not None:
-            sound = SoundTrack(audio, start, stop, media.counts, media.budget.seconds)
+            resumed = since is not None
+            sound = SoundTrack(audio, start, stop, media.counts, media.budget.seconds, resumed)
             tracks[probe.best(opened, "audio").index] = sound
-        demuxer = Demuxer(media, opened, [opened.streams[i] for i in tracks], start, wanted)
+        streams, begin = [opened.streams[i] for i in tracks], None
+        if since is not None:
+            shown = 1 / video.fps if video is not None and video.fps else 0.0  # a picture of the grid stands so long
+            begin = later(media, opened, streams, start, since - shown)
+        if begin is not None and video is not None:
+            pictures.begin = begin.shown - shown
+        demuxer = Demuxer(media, opened, streams, start, wanted, begin)
         yield from _merge(_pieces(media, demuxer, tracks), list(tracks.values()), media)
 
 

@@ -58,15 +58,18 @@ class Sound:
 
 
 class SoundTrack:
-    """Takes decoded frames, gives `Samples` that tile the time from the first one on.
+    """Takes decoded frames, gives `Samples` that tile the time from the first one on; where it is `resumed`, from one
+    in the middle, on the grid on which they stand when all before it came, too.
 
     Piece k starts at t0 + (samples before it) / rate. A gap in the timestamps becomes silence, an overlap is cut; where
     the samples drift from the timestamps, they are stretched to follow them.
     """
 
-    def __init__(self, spec: Sound, start: float, end: float, counts: Counter[str], max_seconds: float) -> None:
+    def __init__(
+        self, spec: Sound, start: float, end: float, counts: Counter[str], max_seconds: float, resumed: bool = False
+    ) -> None:
         self._spec, self._start, self._end = spec, start, end
-        self._counts, self._max_seconds = counts, max_seconds
+        self._counts, self._max_seconds, self._resumed = counts, max_seconds, resumed
         self._origin: float | None = None  # time of the first sample kept
         self._n_in = 0
         self._drift = 0.0  # samples by which the timestamps are ahead of their count, over the last seconds
@@ -133,9 +136,16 @@ class SoundTrack:
     def _first(self, x: np.ndarray, time: float | None) -> tuple[np.ndarray, float]:
         """What of the first frame lies at or after the start; that fixes the origin of all times."""
         time = 0.0 if time is None else time
-        skip = max(0, math.ceil((self._start - time) * self._in_rate - 1e-3))
+        skip = math.ceil((self._start - time) * self._in_rate - 1e-3)
+        before = 0
+        if self._resumed and skip < 0:
+            # so many came before that the next stands where one that comes out does
+            period = self._in_rate // math.gcd(self._in_rate, self._out_rate)
+            before, skip = -skip + skip % period, skip % period
+        skip = max(0, skip)
         if skip < len(x):
-            self._origin = time + skip / self._in_rate
+            self._origin = time + (skip - before) / self._in_rate
+            self._n_in, self._n_out = before, before * self._out_rate // self._in_rate
         return x[skip:], time + min(skip, len(x)) / self._in_rate
 
     def _continue(self, x: np.ndarray, time: float | None) -> Iterator[Samples]:

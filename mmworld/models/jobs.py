@@ -14,9 +14,6 @@ from mmworld.models.captioner import BATCH
 from mmworld.models.events import Answer
 from mmworld.models.teller import Span
 
-POLL = 0.2
-"""Seconds after which who waits looks whether it is still wanted."""
-
 
 @dataclass(eq=False)
 class Ask:
@@ -65,7 +62,7 @@ class Jobs:
                     self._items.remove(oldest)
                     self.dropped += oldest.segment.final
                 else:
-                    self._changed.wait(POLL)
+                    self._changed.wait()
             self._items.append(item)
             self._changed.notify_all()
 
@@ -73,7 +70,7 @@ class Jobs:
         """The next item; of segments as many as wait, up to a batch. [] once closed."""
         with self._changed:
             while self._open and not self._items:
-                self._changed.wait(POLL)
+                self._changed.wait()
             if not self._open:
                 return []
             segments = isinstance(self._items[0], Told)

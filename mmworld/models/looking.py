@@ -16,7 +16,7 @@ from mmworld.media.read import read
 from mmworld.media.sound import Sound
 from mmworld.media.video import frames, frames_at
 from mmworld.models.message import RATE
-from mmworld.models.opening import HOLDS, Opened, marked
+from mmworld.models.opening import HOLDS, Opened, of_container
 from mmworld.types import Chunk, Gap, Source, Takes
 
 
@@ -37,9 +37,9 @@ def look(
     """
     media = open_media(source)
     names = held(media, takes, modalities)
-    runs = media.kind in ("video", "audio")
-    chunks = marked(_one_pass(media, names, fps, start, end), names, start) if runs else iter([_still(media)])
-    return Opened(media.name, names, chunks, live=not media.seekable)
+    if media.kind in ("video", "audio"):
+        return of_container(media, names, start, lambda since: _one_pass(media, names, fps, start, end, since))
+    return Opened(media.name, names, iter([_still(media)]), live=not media.seekable)
 
 
 def parts(
@@ -126,11 +126,11 @@ def _still(media: Media) -> Chunk:
 
 
 def _one_pass(
-    media: Media, names: tuple[str, ...], fps: float, start: float, end: float | None
+    media: Media, names: tuple[str, ...], fps: float, start: float, end: float | None, since: float | None
 ) -> Iterator[Chunk | Gap]:
     pictures = Pictures(fps) if "video" in names else None
     sound = Sound(RATE, mono=True) if "audio" in names else None
-    for piece in read(media, video=pictures, audio=sound, start=start, end=end):
+    for piece in read(media, video=pictures, audio=sound, start=start, end=end, since=since):
         if isinstance(piece, Frame):
             yield Chunk(piece.data[None], piece.time, piece.time + 1 / fps, "video")
         elif isinstance(piece, Gap):

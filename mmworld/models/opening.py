@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from mmworld.errors import ConfigError, MediaError
 from mmworld.media.gate import Media, open_media
+from mmworld.media.later import repaired
 from mmworld.media.pictures import Frame, Pictures
 from mmworld.media.read import read, require
 from mmworld.media.sound import Sound
@@ -38,12 +39,21 @@ class Opened:
     Attributes:
         modalities: of the streams; each ends with a chunk marked last.
         live: whether it comes at its own pace (a pipe, a camera), rather than as fast as it is read.
+        since: chunks that from a time on are those of `chunks`, with little made of what lies before it.
+        media: what they are read from.
     """
 
     name: str
     modalities: tuple[str, ...]
     chunks: Iterator[Chunk]
     live: bool = False
+    since: Callable[[float], Iterator[Chunk]] | None = None
+    media: Media | None = None
+
+    @property
+    def repaired(self) -> bool:
+        """Whether something that was read had to be repaired, so that what follows may hang on all before it."""
+        return self.media is not None and repaired(self.media)
 
 
 def open_streams(
@@ -72,10 +82,22 @@ def open_streams(
     media = open_media(source)
     names = _names(world, media, modalities)
     if media.kind in ("video", "audio"):
-        chunks = marked(_one_pass(world, media, names, start, end, fps), names, start)
-    else:
-        chunks = _adapter_open(world, names[0], media, start, end)
-    return Opened(media.name, names, chunks, live=not media.seekable)
+        return of_container(media, names, start, lambda since: _one_pass(world, media, names, start, end, fps, since))
+    return Opened(media.name, names, _adapter_open(world, names[0], media, start, end), live=not media.seekable)
+
+
+def of_container(
+    media: Media, names: tuple[str, ...], start: float, chunks: Callable[[float | None], Iterator[Chunk | Gap]]
+) -> Opened:
+    """The streams of one container; `chunks` gives those from a time on, or all."""
+    return Opened(
+        media.name,
+        names,
+        marked(chunks(None), names, start),
+        live=not media.seekable,
+        since=(lambda time: marked(chunks(time), names, max(start, time))) if media.seekable else None,
+        media=media,
+    )
 
 
 def open_modality(
@@ -142,7 +164,13 @@ def marked(chunks: Iterable[Chunk | Gap], names: Sequence[str], start: float) ->
 
 
 def _one_pass(
-    world: World, media: Media, names: tuple[str, ...], start: float, end: float | None, fps: float | None
+    world: World,
+    media: Media,
+    names: tuple[str, ...],
+    start: float,
+    end: float | None,
+    fps: float | None,
+    since: float | None,
 ) -> Iterator[Chunk | Gap]:
     """Pictures and sound of one container."""
     video: Any = world.adapters["video"] if "video" in names else None
@@ -150,7 +178,7 @@ def _one_pass(
     seen = min(fps or video.rate, video.rate) if video else 0.0
     pictures = Pictures(seen, video.config.size) if video else None
     sound = Sound(int(audio.rate), mono=True) if audio else None
-    for piece in read(media, video=pictures, audio=sound, start=start, end=end):
+    for piece in read(media, video=pictures, audio=sound, start=start, end=end, since=since):
         if isinstance(piece, Frame):
             yield _shown(piece, seen, video.rate, start)
         elif isinstance(piece, Gap):

@@ -98,6 +98,11 @@ class Scenes:
             raise UsageError("a borrowed model tells nothing provisional", hint="leave out --provisional")
 
     @property
+    def tokens(self) -> dict[str, tuple[int, int]]:
+        """Of none: what is held are frames and sound."""
+        return {}
+
+    @property
     def open(self) -> frozenset[str]:
         """The streams of which chunks may still come."""
         return self._open

@@ -80,6 +80,11 @@ class Segments:
         return self.session.nbytes
 
     @property
+    def tokens(self) -> dict[str, tuple[int, int]]:
+        """Of each stream, how many tokens its encoder made, and how many of them went on."""
+        return {n: (s.given, s.kept) for n, s in self.session.streams.items()}
+
+    @property
     def open(self) -> frozenset[str]:
         """The streams of which chunks may still come."""
         return frozenset(n for n, s in self.session.streams.items() if s.open)

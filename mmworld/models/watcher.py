@@ -99,6 +99,10 @@ class Watcher:
         """What of a chunk comes from `time` on; None if nothing does."""
         return pieces.after(chunk, time)
 
+    def unit(self, modality: str) -> float:
+        """A frame is shown by itself."""
+        return 0.0
+
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Scenes:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
         return Scenes(self.model.takes, modalities, self.policy.start(start))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmworld.errors import UsageError
@@ -17,6 +17,7 @@ from mmworld.models.message import Assistant
 from mmworld.models.opening import Opened
 from mmworld.models.watcher import Watcher
 from mmworld.models.world import World
+from mmworld.stream.economy import Economy
 from mmworld.stream.policy import Policy
 from mmworld.types import Caption, Source
 from mmworld.verbs.model import assistant, loaded
@@ -61,10 +62,14 @@ def captioner(
     prompt: str = "",
     stop: Stop = STOP,
     keep: Keep | None = None,
+    economy: Mapping[str, Economy] | None = None,
 ) -> Captioner | Watcher:
-    """What makes a stream's captions with this model; UsageError if it does not tell of anything, or cannot `keep`."""
+    """What makes a stream's captions with this model; UsageError if it does not tell of anything, or is borrowed and
+    is to `keep`, or to leave out tokens."""
     if isinstance(model, World):
-        return Captioner(model, policy, sampler, prompt, stop, keep)
+        return Captioner(model, policy, sampler, prompt, stop, keep, economy)
     if keep is not None:
         raise UsageError(f"a {type(model).__name__} keeps nothing across captions", hint="models of ours do")
+    if economy:
+        raise UsageError(f"a {type(model).__name__} leaves out no tokens", hint="models of ours do")
     return Watcher(assistant(model), policy, sampler, prompt, stop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mmworld.media.devices import is_device, open_device
 from mmworld.media.follow import Growing
 from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Captioner, Tap
+from mmworld.models.events import STALL, Stall
 from mmworld.models.growing import STILL, open_growing
 from mmworld.models.keep import Keep
 from mmworld.models.live import Live
@@ -23,6 +24,7 @@ from mmworld.models.opening import Opened
 from mmworld.models.teller import Teller
 from mmworld.models.world import World
 from mmworld.stream.again import Backoff, again
+from mmworld.stream.economy import Economy
 from mmworld.stream.intake import Pressure
 from mmworld.stream.memory import Memory
 from mmworld.stream.policy import Policy
@@ -41,6 +43,7 @@ def watch(
     prompt: str = "",
     stop: Stop = STOP,
     keep: Keep | None = None,
+    economy: Mapping[str, Economy] | None = None,
     provisional: float = math.inf,
     real_time: bool = False,
     pressure: Pressure = "drop",
@@ -53,6 +56,8 @@ def watch(
     memory: Path | str | None = None,
     resume: Path | str | None = None,
     tap: Tap | None = None,
+    stall: float = STALL,
+    alarm: Callable[[Stall], object] | None = None,
     **sources: Source | Media | Opened,
 ) -> Live:
     """Watch a source, and others on the same clock (`"clip.mp4", sensor="log.csv"`), for as long as they last.
@@ -68,8 +73,10 @@ def watch(
         model: as for `mmworld.stream`.
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
             Models of ours alone do.
+        economy: of a modality, which tokens are worth their place (`{"video": Economy(0.97)}`); none: all. Of models of
+            ours alone; see `Live.tokens`.
         real_time: play files no faster than they were recorded.
-        provisional, pressure, patience, resume, tap: see `Live`.
+        provisional, pressure, patience, resume, tap, stall, alarm: see `Live`.
         memory: a file in which what was told is kept, and found again when asked; gone on with if it is there. What a
             borrowed model told is found by its words and its time, not by its meaning.
         allow_hosts: from which streams may come, "HOST[:PORT]" each.
@@ -84,7 +91,7 @@ def watch(
     if source is None and not sources:
         raise UsageError("no source", hint='a file or a camera, or one for each sense: video="a.mp4", sensor="b.csv"')
     found = loaded(model, device)
-    teller = captioner(found, policy, sampler, prompt, stop, keep)
+    teller = captioner(found, policy, sampler, prompt, stop, keep, economy)
     options: dict[str, Any] = {"start": start, "end": end, "fps": fps}
     named = [] if source is None else [(None, source)]
     opened = [_opened(teller, s, name, options, allow_hosts, follow) for name, s in [*named, *sources.items()]]
@@ -100,6 +107,8 @@ def watch(
         resume=resume,
         memory=bank,
         tap=tap,
+        stall=stall,
+        alarm=alarm,
     )
 
 

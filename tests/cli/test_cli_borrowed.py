@@ -72,6 +72,8 @@ def test_a_film_is_watched_and_asked_about(at: Path, capsys: pytest.CaptureFixtu
     assert sorted((m["start"], m["end"]) for m in moments) == [(i, i + 1) for i in range(6)]
     assert command(["watch", film, *flags, "--keep", "2"]) == 2
     assert "a LLaVA keeps nothing across captions (models of ours do)" in capsys.readouterr().err
+    assert command(["watch", film, *flags, "--economy", "0.9"]) == 2
+    assert "a LLaVA leaves out no tokens (models of ours do)" in capsys.readouterr().err
 
 
 def test_killed_while_it_watches_it_goes_on(at: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from mmworld.models.live import Live
 from mmworld.models.opening import Opened
 from mmworld.models.segments import Segment, Segments
 from mmworld.models.session import Session
+from mmworld.stream.intake import Pressure
 from mmworld.stream.ops import merge
 from mmworld.stream.policy import Every, Policy
 from mmworld.types import Caption, Chunk, Gap
@@ -85,6 +86,7 @@ def test_what_was_told_and_not_dealt_with_is_told_again(tmp_path: Path) -> None:
     with Live(captioner(Every(0.5)), [opened(whole)], resume=tmp_path / "a") as live:
         assert live.before.captions == 3
         assert same(list(live), said[3:])  # type: ignore[arg-type]
+        assert live.captions == len(said), "those before it was resumed are counted once"
 
 
 def test_a_question_is_of_what_came_before_it_and_changes_nothing() -> None:
@@ -138,10 +140,11 @@ class Slow(Captioner):
         return segments
 
 
-def test_where_the_model_is_slower_frames_are_left_out_and_sound_is_not() -> None:
+@pytest.mark.parametrize("pressure", ["drop", "thin"])
+def test_where_the_model_is_slower_frames_are_left_out_and_sound_is_not(pressure: Pressure) -> None:
     video, audio = (cut(stream(n, 8.0), [1] * 400) for n in ("video", "audio"))
     slow = Slow(WORLD, Every(4.0))
-    live = Live(slow, [Opened("toy", ("video", "audio"), merge(video, audio), live=True)])
+    live = Live(slow, [Opened("toy", ("video", "audio"), merge(video, audio), live=True)], pressure=pressure)
     with live:
         gaps = [e for e in live if isinstance(e, Gap)]
     assert gaps

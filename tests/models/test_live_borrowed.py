@@ -252,3 +252,5 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         Live(watcher(Every(1.0), Ear()), [opened(film(1.0))], resume=tmp_path / "a")
     with pytest.raises(UsageError, match="a Witness keeps nothing across captions"):
         mmworld.watch(opened(film(1.0)), model=Witness(), keep=mmworld.Keep(2.0))
+    with pytest.raises(UsageError, match="a Witness leaves out no tokens"):
+        mmworld.watch(opened(film(1.0)), model=Witness(), economy={"video": mmworld.Economy()})
