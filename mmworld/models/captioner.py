@@ -149,7 +149,7 @@ class Captioner:
         """What of `source` the model takes, or its stream of one modality; errors as of `stream`."""
         if modality is None or isinstance(source, Opened):
             return open_streams(self.world, source, start=start, end=end, fps=fps)
-        return open_modality(self.world, modality, source, start=start, end=end)
+        return open_modality(self.world, modality, source, start=start, end=end, fps=fps)
 
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Segments:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmworld.errors import MediaError
 from mmworld.media.audio import samples
 from mmworld.media.gate import Media, open_media
-from mmworld.media.pictures import Frame, Pictures
+from mmworld.media.pictures import Frame, Pictures, cover
 from mmworld.media.read import read
 from mmworld.media.sound import Sound
 from mmworld.media.video import frames, frames_at
@@ -72,12 +73,26 @@ def parts(
 
 
 def film(takes: Takes, frames: Sequence[Tensor], start: float, end: float) -> list[Chunk]:
-    """Frames uint8 [3, H, W] as the model takes them: one film, or one picture after another."""
+    """Frames uint8 [3, H, W] as the model takes them: one film, or one picture after another. A camera that was lost
+    may come back in another size; all have that of the first.
+    """
     if not frames:
         return []
+    alike = [_covering(f, frames[0].shape[1:]) for f in frames]
     if "video" in takes.senses:
-        return [Chunk(torch.stack(list(frames)), start, end, "video")]
-    return [Chunk(f[None], start, end, "image") for f in frames]
+        return [Chunk(torch.stack(alike), start, end, "video")]
+    return [Chunk(f[None], start, end, "image") for f in alike]
+
+
+def _covering(frame: Tensor, size: Sequence[int]) -> Tensor:
+    """The middle of a frame that was scaled to cover (height, width), as the gate does within one connection."""
+    if frame.shape[1:] == size:
+        return frame
+    h, w = size
+    height, width = cover((frame.shape[1], frame.shape[2]), (h, w))
+    scaled = F.interpolate(frame[None].float(), (height, width), mode="bilinear", antialias=True)[0]
+    top, left = (height - h) // 2, (width - w) // 2
+    return scaled[:, top : top + h, left : left + w].round().to(torch.uint8)
 
 
 def held(media: Media, takes: Takes, wanted: Sequence[str] | None = None) -> tuple[str, ...]:

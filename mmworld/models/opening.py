@@ -101,13 +101,19 @@ def of_container(
 
 
 def open_modality(
-    world: World, name: str, source: Source | Media, *, start: float = 0.0, end: float | None = None
+    world: World,
+    name: str,
+    source: Source | Media,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    fps: float | None = None,
 ) -> Opened:
     """The one stream of the modality `name` in `source`. Raises as `open_streams`, and ConfigError for the name."""
     if name not in world.adapters:
         raise ConfigError(f"this model has no adapter for {name}", hint=f"has {list(world.adapters)}")
     if name in ("video", "audio"):
-        return open_streams(world, source, start=start, end=end, modalities=(name,))
+        return open_streams(world, source, start=start, end=end, fps=fps, modalities=(name,))
     return Opened(label(source), (name,), _adapter_open(world, name, source, start, end))
 
 

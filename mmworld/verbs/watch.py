@@ -16,7 +16,7 @@ from mmworld.media.follow import Growing
 from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Captioner, Tap
 from mmworld.models.events import STALL, Stall
-from mmworld.models.growing import open_growing
+from mmworld.models.growing import STILL, open_growing
 from mmworld.models.keep import Keep
 from mmworld.models.live import Live
 from mmworld.models.message import Assistant
@@ -121,15 +121,15 @@ def _opened(
         )
     if follow and isinstance(source, str | os.PathLike):
         if os.path.isdir(source):
-            return _growing(teller, Path(source), (name,) if name else None, options["fps"])
+            return _growing(teller, Path(source), name, options["fps"])
         source = Growing(Path(source))
     return teller.open(source, name, **options)
 
 
-def _growing(teller: Teller[Any], folder: Path, wanted: tuple[str, ...] | None, fps: float | None) -> Opened:
-    if not isinstance(teller, Captioner):
-        raise UsageError("a borrowed model follows no folder so far", hint="a file, or a model of ours")
-    return open_growing(teller.world, folder, fps=fps, modalities=wanted)
+def _growing(teller: Teller[Any], folder: Path, name: str | None, fps: float | None) -> Opened:
+    adapters: Any = teller.world.adapters if isinstance(teller, Captioner) else {}
+    cloud = adapters["points"].hop if "points" in adapters else STILL
+    return open_growing(lambda path: teller.open(path, name, fps=fps), folder, cloud=cloud)
 
 
 def _device(media: Callable[[], Media], opened: Callable[[Media], Opened]) -> Opened:
