@@ -33,6 +33,8 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError("--end with --state: what has ended is not gone on with", hint="leave one out; Ctrl-C saves")
     if bad := [o for o in args.output if Path(o).suffix.removeprefix(".") not in SUFFIXES]:
         raise UsageError(f"-o {shown(bad[0])}: not one of .{', .'.join(SUFFIXES)}")
+    if args.rerun and Path(args.rerun).suffix != ".rrd":
+        raise UsageError(f"--rerun {shown(args.rerun)}: not .rrd, by which the viewer knows it")
 
 
 def journals(args: argparse.Namespace, origin: Origin, live: Any, *, resumed: bool, waits: bool) -> list[Journal]:

@@ -125,6 +125,7 @@ def test_a_sensor_file_and_a_folder_that_grow_until_they_are_removed(tmp_path: P
         (["--with", "smell=a.csv"], "--with smell=a.csv: give SENSE=SOURCE, of video, audio, points, sensor, image"),
         (["--with", f"audio={SCENE}"], "audio comes from two sources (one session has one source of each sense)"),
         (["--end", "2", "--state", "s"], "--end with --state: what has ended is not gone on with"),
+        (["--rerun", "a.mp4"], "--rerun a.mp4: not .rrd, by which the viewer knows it"),
         (["-o", "a.pdf"], "-o a.pdf: not one of .jsonl, .srt, .vtt, .txt, .tsv"),
     ],
 )
