@@ -56,7 +56,7 @@ class Gap:
 
     Attributes:
         start, end: seconds on the source's clock, [start, end).
-        reason: a stable word: "outage", "late", "slow", "jump".
+        reason: a stable word: "outage", "missing", "late", "slow".
         source: what it was to come from.
     """
 

@@ -21,6 +21,7 @@ from mmworld.models.provisional import Agreement
 from mmworld.models.teller import Span, Teller
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
 from mmworld.stream.memory import Memory
+from mmworld.stream.unbroken import unbroken
 from mmworld.types import Chunk, Gap, Moment
 
 HEARD = 1024
@@ -79,6 +80,7 @@ class Live:
         since: list[dict[str, float]] | None = None
         self.before = Count()
         untold: list[Event] = []
+        self._ended = [False] * len(sources)  # those of which the end had been told before
         if resume is None:
             self._segments = teller.begin(names, start)
         else:
@@ -159,9 +161,12 @@ class Live:
         return ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
     def _feed(self, source: Opened, real_time: bool) -> Feed:
-        """What is live comes as it is, a file in long chunks unless it is played like one."""
-        as_it_is = source.live or real_time
-        chunks = source.chunks if as_it_is else self._teller.joined(source)
+        """What is live comes as it is, its holes marked; a file in long chunks unless it is played like one."""
+        chunks: Iterable[Chunk | Gap] = source.chunks
+        if source.live:
+            chunks = unbroken(source.chunks, source.name)
+        elif not real_time:
+            chunks = self._teller.joined(source)
         return Feed(source.name, source.modalities, chunks, source.live, real_time and not source.live)
 
     def _restored(self, values: Any, names: Sequence[str], start: float) -> tuple[Any, Any, Count, list[Event]]:
@@ -169,7 +174,7 @@ class Live:
             raise CheckpointError("was saved of another model, or of other streams")
         untold: list[Event] = [event(said) for said in values["untold"]]
         self._agreement = snapshot.restore(self._agreement, values, "agreement")
-        before = Count(values["events"], values["captions"])
+        before, self._ended = Count(values["events"], values["captions"]), values["ended"]
         return self._teller.restored(values, start), values["sources"], before, untold
 
     def _post(self, message: Any) -> Any:
@@ -197,7 +202,7 @@ class Live:
         elif isinstance(item, End):
             for name in lane.clocks:
                 self._told(self._segments.close(name), time.monotonic())
-            error = item.error
+            error = None if self._ended[self.lanes.index(lane)] else item.error
             if isinstance(error, OSError):
                 error = SourceError("device", f"{lane.name}: {error.strerror or error}")
             if isinstance(error, MMWorldError):
@@ -222,6 +227,7 @@ class Live:
             message.segment = self._latest if now.empty and self._latest is not None else now
         else:
             message.values = self._segments.leaves() | {"model": self._teller.identity}
+            message.values["ended"] = [lane.told for lane in self.lanes]
             message.values["sources"] = [
                 {n: c if n in self._segments.open else math.inf for n, c in lane.clocks.items()} for lane in self.lanes
             ]
