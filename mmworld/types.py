@@ -56,8 +56,8 @@ class Gap:
 
     Attributes:
         start, end: seconds on the source's clock, [start, end).
-        reason: a stable word: "outage", "late", "slow", "jump"; "reset" where the source's clock began anew, so that
-            its length is as the machine's clock has it.
+        reason: a stable word: "outage", "missing", "late", "slow", "jump"; "reset" where the source's clock began anew,
+            so that its length is as the machine's clock has it.
         source: what it was to come from.
     """
 

@@ -24,6 +24,7 @@ from mmworld.models.watchdog import Watchdog
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
 from mmworld.stream.memory import Memory
 from mmworld.stream.pulse import Pulse
+from mmworld.stream.unbroken import unbroken
 from mmworld.types import Caption, Chunk, Gap, Moment
 
 HEARD = 1024
@@ -90,6 +91,7 @@ class Live:
         self._sources, since, self._repaired = sources, [dict[str, float]() for _ in sources], [False for _ in sources]
         self.before = Count()
         untold: list[Event] = []
+        self._ended = [False] * len(sources)  # those of which the end had been told before
         if resume is None:
             self._segments = teller.begin(names, start)
         else:
@@ -190,9 +192,12 @@ class Live:
         return ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
     def _feed(self, source: Opened, real_time: bool) -> Feed:
-        """What is live comes as it is, a file in long chunks unless it is played like one."""
-        as_it_is = source.live or real_time
-        chunks = source.chunks if as_it_is else self._teller.joined(source)
+        """What is live comes as it is, its holes marked; a file in long chunks unless it is played like one."""
+        chunks: Iterable[Chunk | Gap] = source.chunks
+        if source.live:
+            chunks = unbroken(source.chunks, source.name)
+        elif not real_time:
+            chunks = self._teller.joined(source)
         return Feed(source.name, source.modalities, chunks, source.live, real_time and not source.live)
 
     def _restored(
@@ -202,7 +207,7 @@ class Live:
             raise CheckpointError("was saved of another model, or of other streams")
         untold: list[Event] = [event(said) for said in values["untold"]]
         self._agreement = snapshot.restore(self._agreement, values, "agreement")
-        before = Count(values["events"], values["captions"])
+        before, self._ended = Count(values["events"], values["captions"]), values["ended"]
         sources = values["sources"]
         repaired = values.get("repaired", [True for _ in sources])  # of an older save it is not known
         return self._teller.restored(values, start), sources, repaired, before, untold
@@ -239,7 +244,7 @@ class Live:
         elif isinstance(item, End):
             for name in lane.clocks:
                 self._told(self._segments.close(name), time.monotonic())
-            error = item.error
+            error = None if self._ended[self.lanes.index(lane)] else item.error
             if isinstance(error, OSError):
                 error = SourceError("device", f"{lane.name}: {error.strerror or error}")
             if isinstance(error, MMWorldError):
@@ -264,6 +269,7 @@ class Live:
             message.segment = self._latest if now.empty and self._latest is not None else now
         else:
             message.values = self._segments.leaves() | {"model": self._teller.identity}
+            message.values["ended"] = [lane.told for lane in self.lanes]
             message.values["sources"] = [
                 {n: c if n in self._segments.open else math.inf for n, c in lane.clocks.items()} for lane in self.lanes
             ]

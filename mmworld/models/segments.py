@@ -156,7 +156,7 @@ class Segments:
                 yield from self._enter(session.due())  # a last block may end later than its stream
                 yield from self._rest(session.clock if session.clock < end - TICK else end)
                 return
-            if due < end and session.clock <= due + TICK:
+            if session.clock <= due + TICK and (due < end or session.left):
                 return  # the stream may end here, and then the segment does
             if due < end:
                 yield from self._so_far(due, end)

@@ -143,6 +143,11 @@ class Session:
         return self._waiting[0][-1] if self._waiting else None
 
     @property
+    def left(self) -> bool:
+        """Whether blocks wait of a stream that has ended."""
+        return any(not self.streams[block.modality].open for *_, block in self._waiting)
+
+    @property
     def ended(self) -> bool:
         """Whether every stream has ended."""
         return not any(s.open for s in self.streams.values())

@@ -252,8 +252,8 @@ class Intake:
         clock = lane.clocks.get(lane.items[0].modality, -math.inf)
         item = lane.take()
         kept = self._after(item, clock)
-        if kept is None and isinstance(item, Chunk):
-            lane.counts["late"] += len(item.data)
+        if isinstance(item, Chunk) and kept is not item:
+            lane.counts["late"] += len(item.data) - (len(kept.data) if isinstance(kept, Chunk) else 0)
         return kept
 
     def _after(self, item: Item, time: float) -> Item | None:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from queue import Full, Queue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mmworld.types import Chunk, Gap
 
@@ -24,25 +24,32 @@ def merge(*streams: Iterable[Chunk]) -> Iterator[Chunk]:
     return heapq.merge(*streams, key=lambda c: (c.end, c.modality))
 
 
-def join(chunks: Iterable[Chunk], seconds: float, modalities: Collection[str]) -> Iterator[Chunk]:
-    """The same streams in fewer chunks: those of the named modalities joined until `seconds` long; others pass.
+def join(chunks: Iterable[Timed], seconds: float, modalities: Collection[str]) -> Iterator[Timed]:
+    """The same streams in fewer chunks: those of the named modalities joined until `seconds` long, none across a gap;
+    others pass.
 
     Only for modalities whose rows come at a fixed rate, where two chunks make one by standing one after the other.
     """
     held: dict[str, list[Chunk]] = defaultdict(list)
-    for chunk in chunks:
-        if chunk.modality not in modalities:
-            yield chunk
-            continue
-        mine = held[chunk.modality]
-        mine.append(chunk)
-        if chunk.last or chunk.end - mine[0].start >= seconds - 1e-6:
-            yield _joined(held.pop(chunk.modality))
-    for mine in held.values():
-        yield _joined(mine)
+    try:
+        for chunk in chunks:
+            if isinstance(chunk, Gap) and chunk.modality in held:
+                yield _joined(held.pop(chunk.modality))
+            if isinstance(chunk, Gap) or chunk.modality not in modalities:
+                yield chunk
+                continue
+            mine = held[chunk.modality]
+            mine.append(chunk)
+            if chunk.last or chunk.end - mine[0].start >= seconds - 1e-6:
+                yield _joined(held.pop(chunk.modality))
+    except Exception:  # comes after what came before it
+        yield from map(_joined, held.values())
+        raise
+    yield from map(_joined, held.values())
 
 
-def _joined(chunks: list[Chunk]) -> Chunk:
+def _joined(chunks: list[Any]) -> Any:
+    """Chunks of one stream as one."""
     import torch
 
     full = [c.data for c in chunks if len(c.data)] or [chunks[0].data]

@@ -170,6 +170,50 @@ def test_a_source_that_fails_is_told_and_the_other_goes_on() -> None:
     assert [e.end for e in events if isinstance(e, Caption)] == [1.0, 2.0, 3.0]
 
 
+@pytest.mark.parametrize("order", [("video", "audio"), ("audio", "video")])
+def test_a_last_block_is_told_of_whichever_stream_ends_first(order: tuple[str, str]) -> None:
+    """Both end as a segment does, the picture in the middle of a block, which comes out as it is closed."""
+    whole = [replace(stream("video", 0.875), last=False), replace(stream("audio", 1.0), last=False)]
+    whole[0] = replace(whole[0], start=0.125, end=1.0)
+    segments = captioner(Every(1.0)).begin(["video", "audio"])
+    cut = [s for c in whole for s in segments.take(c)]
+    cut += [s for name in order for s in segments.close(name)]
+    (segment,) = [*cut, *segments.finish()]
+    assert (segment.start, segment.end, sum(segment.context.blocks)) == (0.0, 1.0, 2 * 3 + 10)
+
+
+def test_a_fault_that_was_told_is_not_told_again(tmp_path: Path) -> None:
+    """Saved after one source had failed, and gone on with: it fails again where it did."""
+    saved = threading.Event()
+
+    def bad() -> Iterator[Chunk]:
+        yield cut(stream("audio", 3.0), [50])[0]
+        raise MediaError("network", "the microphone is gone")
+
+    def camera() -> Iterator[Chunk]:
+        pieces = cut(stream("video", 3.0), [12])
+        yield pieces[0]
+        saved.wait(5)
+        yield from pieces[1:]
+
+    def sources() -> list[Opened]:
+        return [Opened("camera", ("video",), camera()), Opened("microphone", ("audio",), bad())]
+
+    with Live(captioner(Every(1.0)), sources()) as live:
+        events = iter(live)
+        first = next(e for e in events if isinstance(e, Failure))
+        live.save(tmp_path / "a").result(5)
+        saved.set()
+        assert first.source == "microphone"
+    with Live(captioner(Every(1.0)), sources(), resume=tmp_path / "a") as live:
+        assert [type(e) for e in live if isinstance(e, Failure)] == [Failure]  # it had not been dealt with
+    with Live(captioner(Every(1.0)), sources(), resume=tmp_path / "a") as live:
+        list(live)
+        live.save(tmp_path / "b").result(5)
+    with Live(captioner(Every(1.0)), sources(), resume=tmp_path / "b") as live:
+        assert not [e for e in live if isinstance(e, Failure)]
+
+
 def test_a_fault_of_ours_is_raised_and_nobody_waits_in_vain() -> None:
     def bad() -> Iterator[Chunk]:
         yield cut(stream("audio", 3.0), [50])[0]

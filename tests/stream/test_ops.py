@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import TOYS, cut, stream
 
+from mmworld.errors import MediaError
 from mmworld.stream.ops import batched, join, merge, prefetch
-from mmworld.types import Chunk
+from mmworld.types import Chunk, Gap
 
 
 def by_modality(chunks: list[Chunk]) -> dict[str, list[Chunk]]:
@@ -107,3 +109,16 @@ def test_the_first_batch_waits_for_nothing_and_an_error_for_what_came_before_it(
     assert [next(got), next(got), next(got)] == [[0], [1, 2], [3, 4]]
     with pytest.raises(OSError, match="unplugged"):
         next(got)
+
+
+def test_none_is_joined_across_a_gap_and_what_came_before_a_fault_comes_before_it() -> None:
+    before, gap, after = stream("video", 0.5), Gap(0.5, 1.0, "video", "outage"), stream("video", 0.5, start=1.0)
+
+    def items() -> Iterator[Chunk | Gap]:
+        yield from (replace(before, last=False), gap, replace(after, last=False))
+        raise MediaError("cut", "the file is cut")
+
+    joined, out = join(items(), 60.0, {"video"}), []
+    with pytest.raises(MediaError):
+        out += joined
+    assert [(i.start, i.end, type(i)) for i in out] == [(0.0, 0.5, Chunk), (0.5, 1.0, Gap), (1.0, 1.5, Chunk)]
