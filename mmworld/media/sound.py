@@ -138,7 +138,7 @@ class SoundTrack:
 
     def _asked(self, time: float | None, frame: Any) -> bool:
         """Whether a frame may have samples that were asked for, be it by its time or by the count of those before."""
-        if self._origin is None or frame.sample_rate != self._in_rate:
+        if self._origin is None or self._n_in >= self._skip or frame.sample_rate != self._in_rate:
             return True
         stamped = 0.0 if time is None else (time - self._origin) * self._in_rate
         return max(stamped, self._n_in) + 2 * frame.samples > self._skip
