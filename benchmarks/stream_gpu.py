@@ -72,10 +72,10 @@ GOALS = {"sustained": "16 frames a second", "streams": "p95 below 1 s", "age": "
 
 def vocabulary() -> Pretrained:
     """Bytes and Qwen's marks; nothing ends a text, so all are of one length."""
-    core = tokenizers.Tokenizer(models.BPE())
+    alphabet = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    core = tokenizers.Tokenizer(models.BPE(alphabet, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    core.add_tokens(sorted(pre_tokenizers.ByteLevel.alphabet()))
     core.add_special_tokens(list(MARKS))
     return Pretrained(core, frozenset(), {}, Chat(TEMPLATE))
 

@@ -41,11 +41,12 @@ class Layout:
         sense = "video" if "video" in model.takes.senses else "image"
         self._thing = Chunk(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), 0.0, 0.0, sense)
         first, between, *_ = self._cut(self._user(self._thing, self._thing, DESCRIBE["video"]))
-        n = next((i for i, (a, b) in enumerate(zip(first[::-1], between[::-1], strict=False)) if a != b), len(between))
+        ends = list(zip(first[::-1], between[::-1], strict=False))
+        n = next((i for i, (a, b) in enumerate(ends) if a != b), len(ends))
         self.opening, self.before = first[: len(first) - n], between[len(between) - n :]
         self.after = between[: len(between) - n]
         self.asked(DESCRIBE["video"])
-        self.said("a dog runs")
+        self.said("a dog runs")  # what does not fit is refused now
 
     def asked(self, question: str, begun: str = "") -> list[int]:
         """What stands between the last thing and what the model says, which begins with `begun`."""
@@ -96,6 +97,10 @@ class Talk:
     In the order in which it came, it is the conversation that the checkpoint's own template writes: a turn of the user
     who shows things, one of the assistant who says something, and so on. The last one is the user's and goes on.
 
+    Args:
+        keep: what is remembered; of the senses that it names, "video" counts.
+        context: of a talk that is gone on with; None is a fresh one.
+
     Raises:
         UsageError: the model cannot be told of a film so.
     """
@@ -106,9 +111,11 @@ class Talk:
             raise UsageError(f"this {type(model).__name__} keeps nothing across captions: {window}")
         self.model, self.layout = model, Layout(model)
         self.seconds = keep.of.get("video", keep.seconds)
-        self.context = context or Rolling((math.inf, self.seconds, keep.text))
         if context is None:
+            self.context = Rolling((math.inf, self.seconds, keep.text))
             self._read(OPENING, self.layout.opening)
+        else:
+            self.context = context
 
     @property
     def seen(self) -> bool:

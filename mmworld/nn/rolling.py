@@ -38,8 +38,8 @@ class Rolling:
     """A causal past in pieces. Each kind has a budget: where a new piece would pass it, the oldest of its kind go.
 
     What is left is read as if it had come one after the other: keys are held before rotation, and each piece stands
-    where the one before it ends (StreamingVLM, Xu et al. 2025, section 3.1, "contiguous RoPE", on axes too). So
-    positions are bounded by what is held, and what a token sees is exactly the pieces that are held when it comes.
+    where the one before it ends, on all axes (StreamingVLM, Xu et al. 2025, "contiguous RoPE"). So positions are
+    bounded by what is held, and what a token sees is exactly the pieces that are held when it comes.
 
     Attributes:
         budgets: of each kind, the most that its pieces weigh together; a single one may weigh more.

@@ -4,6 +4,7 @@ as the checkpoint's own template writes it; and, where some of it has gone, what
 from __future__ import annotations
 
 import copy
+import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import QWEN_BUDGET, answerer, conversant
+from checkpoints import QWEN_BUDGET, answerer, conversant, sized, vocabulary
+from checkpoints import saved as saved_as
 from hypothesis import given
 from hypothesis import strategies as st
 from masks import relative_error
@@ -33,6 +35,8 @@ from mmworld.models.scenes import Scenes
 from mmworld.models.talk import SAID, SEEN, Layout, Talk, tell
 from mmworld.models.turns import RollingWatcher
 from mmworld.models.zoo.conversation import DESCRIBE
+from mmworld.models.zoo.parity import CASES
+from mmworld.models.zoo.parity.tiled import CANVASES, SIDE
 from mmworld.nn.rolling import Piece, Rolling
 from mmworld.stream.policy import Every, OnChange, OnDemand, Policy
 from mmworld.types import Caption, Chunk, Gap
@@ -40,18 +44,35 @@ from mmworld.vision.boxes import Boxes
 from mmworld.vision.budget import FilmBudget
 
 hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
+TEMPLATE = """{% for m in messages %}{{ m.role }}: {% for p in m.content %}\
+{{ p.text if p.type == 'text' else '<' + p.type + '>\n' }}{% endfor %}</s>{% endfor %}assistant:"""
+
+
+def filming(folder: Path, name: str) -> tuple[Any, Any, Any]:
+    """A LLaVA that watches films, its vocabulary and what prepares frames."""
+    fast = vocabulary(folder, "<image>", "<video>")
+    prepare = hf.LlavaOnevisionImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=CANVASES)
+    said = {**prepare.to_dict(), "video_processor_type": "LlavaOnevisionVideoProcessor"}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(said))
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    return saved_as(sized(CASES[name], len(fast), image_token_index=2, video_token_index=3), folder), fast, prepare
+
+
 MAKERS: dict[str, Callable[[Path], Any]] = {
     "qwen2_5_vl": conversant,
     "qwen2_vl": lambda folder: conversant(folder, "qwen2_vl"),
     "llava": answerer,
+    "llava_next_video": lambda folder: filming(folder, "llava_next_video"),
+    "llava_onevision": lambda folder: filming(folder, "llava_onevision"),
 }
+all_of_them = pytest.mark.parametrize("pair", sorted(MAKERS), indirect=True)
 policies = st.sampled_from([Every(1.0), Every(0.7), OnChange(0.3, 0.5, 2.0)])
 N = 6
 SECOND = Every(1.0)
 ALL, SOME = Keep(1e4, text=10_000), Keep(1.5, text=45)
 
 
-@pytest.fixture(scope="module", params=sorted(MAKERS))
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "llava"])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
     """Ours, theirs, and their vocabulary."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -71,9 +92,10 @@ def glimpses(model: Any, frames: Tensor) -> Iterator[Tensor]:
 
 def told(model: Any, ids: Tensor, shown: Sequence[Tensor]) -> dict[str, Any]:
     """What theirs are given: the ids, and each glimpse as a film of its own, prepared here."""
+    if "video" in model.takes.senses and model.together == 1:
+        return {"input_ids": ids, "pixel_values_videos": torch.stack([model.processors["video"](x) for x in shown])}
     if model.together == 1:
-        prepare = model.processors["image"]
-        return {"input_ids": ids, "pixel_values": torch.stack([prepare(x[0]) for x in shown])}
+        return {"input_ids": ids, "pixel_values": torch.stack([model.processors["image"](x[0]) for x in shown])}
     frames = [FilmBudget.read(QWEN_BUDGET, "here")(x) for x in shown]
     boxes, text = Boxes(2, 4, 2), ids == model.config.video_token_id
     given: dict[str, Any] = {"input_ids": ids, "mm_token_type_ids": 2 * text}
@@ -85,11 +107,12 @@ def told(model: Any, ids: Tensor, shown: Sequence[Tensor]) -> dict[str, Any]:
 
 
 @torch.no_grad()
+@all_of_them
 @pytest.mark.parametrize("prompt", ["", "There is"])
 def test_each_caption_is_that_of_the_whole_conversation_read_anew(pair: Any, prompt: str) -> None:
     """Theirs reads at each turn all that was shown and said, written by the template: the same ids, greedily."""
     model, theirs, _ = pair
-    frames, sense = film(3.5).data, "video" if model.together == 2 else "image"
+    frames, sense = film(3.5).data, "video" if "video" in model.takes.senses else "image"
     got = teller(model, keep=ALL, prompt=prompt).caption(opened(film(3.5)))
     assert len(got) == 4
     messages: list[Message] = []
@@ -127,6 +150,7 @@ def recorded(model: Any, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> tuple[l
 
 
 @torch.no_grad()
+@all_of_them
 def test_where_some_of_it_has_gone_it_is_what_it_is_by_definition(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers to 1e-5, and what is said next, id for id: brute force over all pieces, with positions of their own."""
     model, *_ = pair
@@ -292,6 +316,10 @@ def test_what_cannot_keep_is_refused(pair: Any, monkeypatch: pytest.MonkeyPatch)
         things = [p for m in messages for p in m.parts if isinstance(p, Chunk)]
         return [i for n in range(len(things)) for i in (3, 10 + n, model.place, 4)] + [5]
 
+    monkeypatch.setattr(type(model.language.config), "window", property(lambda c: 7))
+    with pytest.raises(UsageError, match="its language model sees 7 ids back and no more"):
+        mmworld.watch(opened(film(1.0)), model=model, keep=SOME)
+    monkeypatch.undo()
     monkeypatch.setattr(type(model), "written", numbered)
     with pytest.raises(UsageError, match="does not write a film bit by bit"):
         mmworld.watch(opened(film(1.0)), model=model, keep=SOME)
