@@ -17,14 +17,16 @@ from torch.nn import functional as F
 from mmworld.config import build, config
 from mmworld.errors import CheckpointError, ConfigError
 from mmworld.models.load import find
+from mmworld.models.world import WEIGHTS
 from mmworld.stream.policy import TICK
 from mmworld.types import Chunk, Gap
 from mmworld.weights.checkpoint import load_safetensors, read_header, save_tensors
 from mmworld.weights.keymap import load_into
+from mmworld.weights.shards import revision
 from mmworld.weights.sizes import Width
 
-HEAD = "speakhead.safetensors"
-"""The file beside a model's weights."""
+HEAD = "speakhead/weights.safetensors"
+"""Its file in a model's folder, and not beside the model's weights, which are told by all that lies there."""
 
 
 @config
@@ -79,8 +81,11 @@ class SpeakHead(nn.Module):
         return self.says(x)[:, 0], past
 
     def save(self, path: Path | str, about: Mapping[str, Any]) -> None:
-        """Write it as float16, and with it, as JSON, how it came about. Raises ResourceError as a save does."""
+        """Write it as float16, and with it how it came about: `model` is the revision of the weights it reads from.
+        Raises ResourceError as a save does.
+        """
         tensors = {name: x.half() for name, x in self.state_dict().items()}
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         save_tensors(tensors, path, {"config": json.dumps(asdict(self.config)), "about": json.dumps(about)})
 
     @classmethod
@@ -88,17 +93,20 @@ class SpeakHead(nn.Module):
         """The head of a model, by the model's name or folder, ready to use.
 
         Raises:
-            CheckpointError: there is no such model, it has no head, or the head's file is damaged.
+            CheckpointError: there is no such model, it has no head, or one that is damaged or of other weights.
         """
-        path = find(model) / HEAD
+        folder = find(model)
+        path = folder / HEAD
         if not path.is_file():
             hint = "mmworld train nano_speak trains one; or another policy"
-            raise CheckpointError(f"{path.parent}: this model has no listen/speak head, no {HEAD}", hint=hint)
+            raise CheckpointError(f"{folder}: this model has no listen/speak head, no {HEAD}", hint=hint)
         try:
-            told = json.loads(read_header(path).get("__metadata__", {}).get("config", ""))
-            head = cls(build(SpeakHeadConfig, told, where=str(path)))
-        except (ValueError, RuntimeError, ConfigError) as e:
+            told = {name: json.loads(x) for name, x in read_header(path)["__metadata__"].items()}
+            head, learnt = cls(build(SpeakHeadConfig, told["config"], where="config")), told["about"]["model"]
+        except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as e:
             raise CheckpointError(f"{path}: no listen/speak head: {e}") from None
+        if (folder / WEIGHTS).is_file() and learnt != revision(folder):
+            raise CheckpointError(f"{path}: was trained with other weights, {learnt}, than {revision(folder)} here")
         load_into(head, load_safetensors(path), where=str(path))
         return head.eval().requires_grad_(False)
 

@@ -93,7 +93,7 @@ def run(path: Path | str, overrides: Sequence[str] = ()) -> Path:
     """Train the head that the recipe at `path` describes: some minutes on one core, not to be gone on with.
 
     Returns:
-        The head's file; `AsTrained` takes its folder.
+        The head's file; `AsTrained` takes the recipe's `out`.
 
     Raises:
         ConfigError: the recipe is wrong.
@@ -111,12 +111,12 @@ def run(path: Path | str, overrides: Sequence[str] = ()) -> Path:
     scores = {t: _score(head, held_out, t) for t in (n / 20 for n in range(1, 20))}
     best = max(scores, key=scores.__getitem__)
     log.info("%s: threshold %g, F1 %.3f on what was held out", recipe.out, best, scores[best])
-    about = {"recipe": asdict(recipe), "model": revision(find(recipe.model)), "f1": round(scores[best], 4)}
+    made = {k: v for k, v in asdict(recipe).items() if k != "out"}
+    about = {"recipe": made, "model": revision(find(recipe.model)), "f1": round(scores[best], 4)}
     head.config = SpeakHeadConfig(dim, modalities, recipe.width, recipe.hidden, best)
-    out = Path(recipe.out)
-    out.mkdir(parents=True, exist_ok=True)
-    head.save(out / HEAD, about)
-    return out / HEAD
+    path = Path(recipe.out) / HEAD
+    head.save(path, about)
+    return path
 
 
 def log_odds(head: SpeakHead, heard: Sequence[Heard]) -> list[Tensor]:

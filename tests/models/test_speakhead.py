@@ -20,9 +20,11 @@ from toy import TOYS, cut, stream
 from mmworld.errors import CheckpointError, ConfigError
 from mmworld.models import snapshot
 from mmworld.models.speakhead import HEAD, AsTrained, SpeakHead, SpeakHeadConfig
+from mmworld.models.world import WEIGHTS
 from mmworld.stream.ops import merge
 from mmworld.types import Chunk, Gap
 from mmworld.weights.checkpoint import load_safetensors, save_tensors
+from mmworld.weights.shards import revision
 
 SHORTEST, LONGEST, THRESHOLD = 0.35, 2.0, 0.5
 
@@ -201,7 +203,7 @@ def test_a_gap_is_no_block() -> None:
 
 def test_a_head_comes_back_from_its_file(tmp_path: Path) -> None:
     head = make()
-    head.save(tmp_path / HEAD, {"seed": 0})
+    head.save(tmp_path / HEAD, {"model": "0"})
     again = SpeakHead.load(tmp_path)
     assert again.config == head.config
     assert all(torch.equal(x, head.state_dict()[n].half().float()) for n, x in again.state_dict().items())
@@ -218,9 +220,18 @@ def test_a_model_without_a_head_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "about", [{}, {"config": "no"}, {"config": "{}"}, {"config": '{"dim": 8, "modalities": ["video"], "hidden": 0}'}]
+    "about",
+    [
+        {},
+        {"config": "no"},
+        {"config": "{}", "about": '{"model": ""}'},
+        {"config": '{"dim": 8, "modalities": ["video"], "hidden": 0}', "about": '{"model": ""}'},
+        {"config": '{"dim": 8, "modalities": ["video"]}', "about": "[]"},
+        {"config": '{"dim": 8, "modalities": ["vi.deo"]}', "about": '{"model": ""}'},
+    ],
 )
 def test_a_file_that_is_no_head(about: dict[str, str], tmp_path: Path) -> None:
+    make().save(tmp_path / HEAD, {})
     save_tensors(make().state_dict(), tmp_path / HEAD, about)
     with pytest.raises(CheckpointError, match=HEAD):
         SpeakHead.load(tmp_path)
@@ -230,8 +241,17 @@ def test_a_head_of_another_size_than_its_file(tmp_path: Path) -> None:
     make().save(tmp_path / HEAD, {})
     tensors: Any = load_safetensors(tmp_path / HEAD)
     told = {"dim": 8, "modalities": ["audio", "video"], "width": 4, "hidden": 7}
-    save_tensors(tensors, tmp_path / HEAD, {"config": json.dumps(told)})
+    save_tensors(tensors, tmp_path / HEAD, {"config": json.dumps(told), "about": '{"model": ""}'})
     with pytest.raises(CheckpointError, match="shape"):
+        SpeakHead.load(tmp_path)
+
+
+def test_a_head_of_other_weights_is_refused(tmp_path: Path) -> None:
+    save_tensors({"a": torch.zeros(1)}, tmp_path / WEIGHTS)
+    make().save(tmp_path / HEAD, {"model": revision(tmp_path)})
+    SpeakHead.load(tmp_path)
+    save_tensors({"a": torch.ones(1)}, tmp_path / WEIGHTS)
+    with pytest.raises(CheckpointError, match="trained with other weights"):
         SpeakHead.load(tmp_path)
 
 
