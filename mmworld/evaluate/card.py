@@ -11,7 +11,7 @@ from typing import Any
 
 from mmworld import config
 from mmworld.models.load import find
-from mmworld.models.speakhead import HEAD
+from mmworld.models.speakhead import HEAD, KIND
 from mmworld.models.world import CONFIG, WEIGHTS, WorldConfig
 from mmworld.train import real
 from mmworld.train.recipe import Recipe
@@ -66,7 +66,7 @@ def head(folder: Path) -> str:
     if not (folder / HEAD).is_file():
         return ""
     header = read_header(folder / HEAD)
-    about = json.loads(header.pop("__metadata__")["about"])
+    about = json.loads(header.pop("__metadata__")[KIND])["about"]
     recipe, weights = about["recipe"], sum(math.prod(t["shape"]) for t in header.values())
     kinds = _listed([f"{n} {kind}" for kind, n in recipe["streams"].items()])
     return (
