@@ -29,9 +29,10 @@ def run(args: argparse.Namespace) -> int:
     path = _find(args.recipe)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     out = train(path, args.override)
-    if out.is_file():
-        text = f"{out}: trained; beside a model's weights it is what --as-trained goes by"
-        report(text, {"folder": str(out.parent), "done": True}, as_json=args.json)
+    if out.is_file():  # of a listen/speak head
+        folder = out.parents[1]
+        text = f"{out}: trained; --as-trained goes by it where {folder} is the model's"
+        report(text, {"folder": str(folder), "done": True}, as_json=args.json)
         return 0
     done = (out / WEIGHTS).is_file()
     text = (

@@ -17,29 +17,32 @@ from torch.nn import functional as F
 from mmworld.config import build, config
 from mmworld.errors import CheckpointError, ConfigError
 from mmworld.models.load import find
+from mmworld.models.world import WEIGHTS
 from mmworld.stream.policy import TICK
 from mmworld.types import Chunk, Gap
 from mmworld.weights.checkpoint import load_safetensors, read_header, save_tensors
 from mmworld.weights.keymap import load_into
+from mmworld.weights.shards import revision
 from mmworld.weights.sizes import Width
 
-HEAD = "speakhead.safetensors"
-"""The file beside a model's weights."""
+HEAD = "speakhead/weights.safetensors"
+"""Its file in a model's folder, and not beside the model's weights, which are told by all that lies there."""
+
+KIND = "speakhead"
+"""The file's entry that says what the head is."""
 
 
 @config
 class SpeakHeadConfig:
     """
     Attributes:
-        dim: width of the tokens it reads.
-        modalities: whose blocks it reads; it takes no notice of others.
+        dims: of each modality whose blocks it reads, the width of a token; it takes no notice of others.
         width: of what it makes of a token.
         hidden: of what it remembers.
         threshold: probability from which on it speaks, where a policy says nothing else.
     """
 
-    dim: Width
-    modalities: tuple[str, ...]
+    dims: dict[str, Width]
     width: Width = 32
     hidden: Width = 64
     threshold: float = 0.5
@@ -57,18 +60,18 @@ class SpeakHead(nn.Module):
     def __init__(self, config: SpeakHeadConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.reads = nn.ModuleDict({name: nn.Linear(c.dim, c.width) for name in c.modalities})
+        self.reads = nn.ModuleDict({name: nn.Linear(dim, c.width) for name, dim in sorted(c.dims.items())})
         self.remembers = nn.GRU(2 * c.width, c.hidden)
         self.says = nn.Linear(c.hidden, 1)
 
     def look(self, modality: str, x: Tensor) -> Tensor:
-        """The tokens of blocks [..., n, dim] to what there is of each [..., 2 * width].
+        """The tokens of blocks [..., n, D] to what there is of each [..., 2 * width].
 
         Raises:
             ConfigError: they are of another width than those it was trained on.
         """
-        if x.shape[-1] != self.config.dim:
-            message = f"the listen/speak head reads tokens of width {self.config.dim}, this model's have {x.shape[-1]}"
+        if x.shape[-1] != (dim := self.config.dims[modality]):
+            message = f"the listen/speak head reads {modality} tokens of width {dim}, this model's have {x.shape[-1]}"
             raise ConfigError(message, hint="the head that was trained with this model, or another policy")
         x = F.gelu(self.reads[modality](x))
         return torch.cat((x.mean(-2), x.amax(-2)), -1)
@@ -79,26 +82,32 @@ class SpeakHead(nn.Module):
         return self.says(x)[:, 0], past
 
     def save(self, path: Path | str, about: Mapping[str, Any]) -> None:
-        """Write it as float16, and with it, as JSON, how it came about. Raises ResourceError as a save does."""
+        """Write it as float16, and with it how it came about: `model` is the revision of the weights it reads from.
+        Raises ResourceError as a save does.
+        """
         tensors = {name: x.half() for name, x in self.state_dict().items()}
-        save_tensors(tensors, path, {"config": json.dumps(asdict(self.config)), "about": json.dumps(about)})
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(tensors, path, {KIND: json.dumps({"config": asdict(self.config), "about": about})})
 
     @classmethod
     def load(cls, model: str | os.PathLike[str]) -> SpeakHead:
         """The head of a model, by the model's name or folder, ready to use.
 
         Raises:
-            CheckpointError: there is no such model, it has no head, or the head's file is damaged.
+            CheckpointError: there is no such model, it has no head, or one that is damaged or of other weights.
         """
-        path = find(model) / HEAD
+        folder = find(model)
+        path = folder / HEAD
         if not path.is_file():
             hint = "mmworld train nano_speak trains one; or another policy"
-            raise CheckpointError(f"{path.parent}: this model has no listen/speak head, no {HEAD}", hint=hint)
+            raise CheckpointError(f"{folder}: this model has no listen/speak head, no {HEAD}", hint=hint)
         try:
-            told = json.loads(read_header(path).get("__metadata__", {}).get("config", ""))
-            head = cls(build(SpeakHeadConfig, told, where=str(path)))
-        except (ValueError, RuntimeError, ConfigError) as e:
+            told = json.loads(read_header(path)["__metadata__"][KIND])
+            head, learnt = cls(build(SpeakHeadConfig, told["config"], where="config")), told["about"]["model"]
+        except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as e:
             raise CheckpointError(f"{path}: no listen/speak head: {e}") from None
+        if (folder / WEIGHTS).is_file() and learnt != revision(folder):
+            raise CheckpointError(f"{path}: was trained with other weights, {learnt}, than {revision(folder)} here")
         load_into(head, load_safetensors(path), where=str(path))
         return head.eval().requires_grad_(False)
 
@@ -133,7 +142,7 @@ class AsTrained:
         object.__setattr__(self, "listener", head)
 
     def timed(self, modalities: Sequence[str]) -> bool:
-        return not set(modalities) & set(self.listener.config.modalities)
+        return not set(modalities) & self.listener.config.dims.keys()
 
     def start(self, origin: float) -> Listener:
         """The judge of a stream that begins at `origin` seconds."""
@@ -174,7 +183,7 @@ class Listener:
     @torch.no_grad()
     def changed(self, modality: str, x: Tensor, end: float) -> bool:
         """False: it never speaks before a block, but may be due at the block's end. Raises as `SpeakHead.look`."""
-        if modality in self.head.config.modalities:
+        if modality in self.head.config.dims:
             odds, self.past = self.head(self.head.look(modality, x.to(self.past))[None], self.past)
             self.note(float(odds.sigmoid()), end)
         return False

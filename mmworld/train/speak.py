@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
@@ -54,7 +55,7 @@ class SpeakRecipe:
     model: str
     out: str
     streams: dict[str, int]
-    held_out: int = 20
+    held_out: Annotated[int, Field(gt=0)] = 20
     seconds: float = 60.0
     width: int = 32
     hidden: int = 64
@@ -65,6 +66,10 @@ class SpeakRecipe:
     passes: int = 40
     batch: int = 10
     learning_rate: float = 3e-3
+
+    def __post_init__(self) -> None:
+        if not self.streams or self.streams.keys() - streams.SENSES.keys():
+            raise ValueError(f"streams must be of {', '.join(streams.SENSES)}, are {', '.join(self.streams) or 'none'}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,30 +98,38 @@ def run(path: Path | str, overrides: Sequence[str] = ()) -> Path:
     """Train the head that the recipe at `path` describes: some minutes on one core, not to be gone on with.
 
     Returns:
-        The head's file; `AsTrained` takes its folder.
+        The head's file; `AsTrained` takes the recipe's `out`.
 
     Raises:
         ConfigError: the recipe is wrong.
         CheckpointError: there is no such model.
     """
     recipe = config.load(SpeakRecipe, path, overrides)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # with others sums differ in their last bits
+    try:
+        return _run(recipe)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run(recipe: SpeakRecipe) -> Path:
     world = load(recipe.model)
     learnt, held_out = (_heard(world, recipe, part) for part in (0, 1))
+    dims = {n: x.shape[-1] for one in learnt for n, x in one.x.items()}
     torch.manual_seed(recipe.seed)
-    modalities = tuple(sorted({m for kind in recipe.streams for m in streams.SENSES[kind]}))
-    dim: Any = world.adapters[modalities[0]].dim
-    head = SpeakHead(SpeakHeadConfig(dim, modalities, recipe.width, recipe.hidden))
+    head = SpeakHead(SpeakHeadConfig(dims, recipe.width, recipe.hidden))
     _fit(head, learnt, recipe)
     head.half().float()  # as it will be read
     scores = {t: _score(head, held_out, t) for t in (n / 20 for n in range(1, 20))}
     best = max(scores, key=scores.__getitem__)
     log.info("%s: threshold %g, F1 %.3f on what was held out", recipe.out, best, scores[best])
-    about = {"recipe": asdict(recipe), "model": revision(find(recipe.model)), "f1": round(scores[best], 4)}
-    head.config = SpeakHeadConfig(dim, modalities, recipe.width, recipe.hidden, best)
-    out = Path(recipe.out)
-    out.mkdir(parents=True, exist_ok=True)
-    head.save(out / HEAD, about)
-    return out / HEAD
+    made = {k: v for k, v in asdict(recipe).items() if k != "out"}
+    about = {"recipe": made, "model": revision(find(recipe.model)), "f1": round(scores[best], 4)}
+    head.config = replace(head.config, threshold=best)
+    path = Path(recipe.out) / HEAD
+    head.save(path, about)
+    return path
 
 
 def log_odds(head: SpeakHead, heard: Sequence[Heard]) -> list[Tensor]:

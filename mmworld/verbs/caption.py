@@ -39,7 +39,7 @@ def stream(
     Args:
         source: a path, bytes, a binary file, a `data:` address, a folder of clouds.
         model: a name, a folder, or a model: one of ours, or a borrowed one that tells of what it is shown.
-        policy: when to speak: `Every(seconds)`, `OnChange()`, `AtSilence(file)`, `AtEnd()`.
+        policy: when to speak: `Every(seconds)`, `OnChange()`, `AtSilence(file)`, `AsTrained(model)`, `AtEnd()`.
         options: start, end, fps, modalities and tap, as in `Captioner.stream`.
 
     Raises:

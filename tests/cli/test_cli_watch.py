@@ -79,6 +79,18 @@ def test_it_speaks_when_speech_is_over(shared_data: Path, capsys: pytest.Capture
     assert command(["watch", *flags[:2], "nothing.onnx"]) == 5
 
 
+def test_it_speaks_as_it_was_trained_to(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert command(["caption", SCENE, "--as-trained"]) == 0
+    said = capsys.readouterr().out
+    assert command(["watch", SCENE, "--as-trained"]) == 0
+    assert capsys.readouterr().out == said
+    assert len(said.splitlines()) > 2, "it speaks by itself, not at the end alone"
+    mmworld.load("nano").save(tmp_path)
+    assert command(["watch", SCENE, "--as-trained", "--model", str(tmp_path)]) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "this model has no listen/speak head" in line
+
+
 def test_several_sources_on_one_clock(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["watch", SCENE, "--with", f"sensor={MOTION}", "--every", "3", "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

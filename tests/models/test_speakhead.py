@@ -19,10 +19,12 @@ from toy import TOYS, cut, stream
 
 from mmworld.errors import CheckpointError, ConfigError
 from mmworld.models import snapshot
-from mmworld.models.speakhead import HEAD, AsTrained, SpeakHead, SpeakHeadConfig
+from mmworld.models.speakhead import HEAD, KIND, AsTrained, SpeakHead, SpeakHeadConfig
+from mmworld.models.world import WEIGHTS
 from mmworld.stream.ops import merge
 from mmworld.types import Chunk, Gap
 from mmworld.weights.checkpoint import load_safetensors, save_tensors
+from mmworld.weights.shards import revision
 
 SHORTEST, LONGEST, THRESHOLD = 0.35, 2.0, 0.5
 
@@ -30,10 +32,10 @@ SHORTEST, LONGEST, THRESHOLD = 0.35, 2.0, 0.5
 def make(seed: int = 0, dim: int = 8) -> SpeakHead:
     """A head with random weights whose log-odds go up and down around zero."""
     torch.manual_seed(seed)
-    head = SpeakHead(SpeakHeadConfig(dim, ("audio", "video"), 4, 6)).requires_grad_(False)
+    head = SpeakHead(SpeakHeadConfig({"audio": dim, "video": dim}, 4, 6)).requires_grad_(False)
     for p in head.parameters():
         p.mul_(3.0)
-    for name in head.config.modalities if dim == 8 else ():
+    for name in head.config.dims if dim == 8 else ():
         tokens = WORLD.adapters[name].encode(stream(name, 10.0)).x.detach()
         seen = head.look(name, tokens.unflatten(0, (-1, TOYS[name].tokens)))
         head.says.bias -= head(seen, torch.zeros(1, 6))[0].median() / 2
@@ -50,7 +52,7 @@ def probabilities(head: SpeakHead, whole: list[Chunk]) -> list[tuple[float, floa
     w = {n: x.double().numpy() for n, x in head.state_dict().items()}
     blocks = []
     for chunk in whole:
-        if chunk.modality in head.config.modalities:
+        if chunk.modality in head.config.dims:
             with torch.no_grad():
                 tokens = WORLD.adapters[chunk.modality].encode(chunk)
             per = tokens.blocks[0]
@@ -201,7 +203,7 @@ def test_a_gap_is_no_block() -> None:
 
 def test_a_head_comes_back_from_its_file(tmp_path: Path) -> None:
     head = make()
-    head.save(tmp_path / HEAD, {"seed": 0})
+    head.save(tmp_path / HEAD, {"model": "0"})
     again = SpeakHead.load(tmp_path)
     assert again.config == head.config
     assert all(torch.equal(x, head.state_dict()[n].half().float()) for n, x in again.state_dict().items())
@@ -218,10 +220,20 @@ def test_a_model_without_a_head_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "about", [{}, {"config": "no"}, {"config": "{}"}, {"config": '{"dim": 8, "modalities": ["video"], "hidden": 0}'}]
+    "told",
+    [
+        None,
+        "no",
+        "[]",
+        '{"config": {}, "about": {"model": ""}}',
+        '{"config": {"dims": {"video": 8}, "hidden": 0}, "about": {"model": ""}}',
+        '{"config": {"dims": {"video": 8}}, "about": []}',
+        '{"config": {"dims": {"vi.deo": 8}}, "about": {"model": ""}}',
+    ],
 )
-def test_a_file_that_is_no_head(about: dict[str, str], tmp_path: Path) -> None:
-    save_tensors(make().state_dict(), tmp_path / HEAD, about)
+def test_a_file_that_is_no_head(told: str | None, tmp_path: Path) -> None:
+    make().save(tmp_path / HEAD, {})
+    save_tensors(make().state_dict(), tmp_path / HEAD, {} if told is None else {KIND: told})
     with pytest.raises(CheckpointError, match=HEAD):
         SpeakHead.load(tmp_path)
 
@@ -229,14 +241,23 @@ def test_a_file_that_is_no_head(about: dict[str, str], tmp_path: Path) -> None:
 def test_a_head_of_another_size_than_its_file(tmp_path: Path) -> None:
     make().save(tmp_path / HEAD, {})
     tensors: Any = load_safetensors(tmp_path / HEAD)
-    told = {"dim": 8, "modalities": ["audio", "video"], "width": 4, "hidden": 7}
-    save_tensors(tensors, tmp_path / HEAD, {"config": json.dumps(told)})
+    told = {"dims": {"audio": 8, "video": 8}, "width": 4, "hidden": 7}
+    save_tensors(tensors, tmp_path / HEAD, {KIND: json.dumps({"config": told, "about": {"model": ""}})})
     with pytest.raises(CheckpointError, match="shape"):
         SpeakHead.load(tmp_path)
 
 
+def test_a_head_of_other_weights_is_refused(tmp_path: Path) -> None:
+    save_tensors({"a": torch.zeros(1)}, tmp_path / WEIGHTS)
+    make().save(tmp_path / HEAD, {"model": revision(tmp_path)})
+    SpeakHead.load(tmp_path)
+    save_tensors({"a": torch.ones(1)}, tmp_path / WEIGHTS)
+    with pytest.raises(CheckpointError, match="trained with other weights"):
+        SpeakHead.load(tmp_path)
+
+
 def test_a_head_of_another_model_is_refused() -> None:
-    with pytest.raises(ConfigError, match="reads tokens of width 16, this model's have 8"):
+    with pytest.raises(ConfigError, match="reads video tokens of width 16, this model's have 8"):
         captioner(AsTrained(make(dim=16))).caption(source(stream("video", 1.0)))
 
 

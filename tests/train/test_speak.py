@@ -15,7 +15,7 @@ from mmworld.errors import ConfigError
 from mmworld.models.captioner import Captioner
 from mmworld.models.load import SHIPPED, load
 from mmworld.models.opening import Opened
-from mmworld.models.speakhead import HEAD, AsTrained, SpeakHead, SpeakHeadConfig
+from mmworld.models.speakhead import HEAD, KIND, AsTrained, SpeakHead, SpeakHeadConfig
 from mmworld.render import streams
 from mmworld.stream.answers import answered
 from mmworld.train import run
@@ -38,9 +38,9 @@ def test_the_same_recipe_makes_the_same_head(recipe: Path, tmp_path: Path) -> No
     assert run(recipe).read_bytes() == first
     other = run(recipe, [f"out={tmp_path / 'other'}", "seed=1"])
     one, two = SpeakHead.load(tmp_path / "out"), SpeakHead.load(tmp_path / "other")
-    assert one.config.modalities == ("audio",)
+    assert one.config.dims == {"audio": 192}
     assert not torch.equal(one.says.weight, two.says.weight)
-    about = json.loads(read_header(other)["__metadata__"]["about"])
+    about = json.loads(read_header(other)["__metadata__"][KIND])["about"]
     assert about["recipe"]["seed"] == 1
     assert about["recipe"]["streams"] == {"heard": 2}
 
@@ -49,8 +49,9 @@ def test_it_is_trained_as_a_command(recipe: Path, tmp_path: Path, capsys: pytest
     assert command(["train", str(recipe), "passes=1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out).items() >= {"folder": str(tmp_path / "out"), "done": True}.items()
     assert (tmp_path / "out" / HEAD).is_file()
-    with pytest.raises(ConfigError, match="passses"):
-        run(recipe, ["passses=1"])
+    for wrong in ("passses=1", "streams={sen: 2}", "streams={}", "held_out=0"):
+        with pytest.raises(ConfigError, match=wrong.partition("=")[0]):
+            run(recipe, [wrong])
 
 
 def test_when_to_speak_of_an_event() -> None:
@@ -66,7 +67,7 @@ def test_at_once_as_it_comes(kind: str) -> None:
     """A whole stream in one pass, as it is trained on, has the policy speak when the stream itself does."""
     world, course = load("nano"), streams.draw(np.random.default_rng(5), kind, 12.0)
     torch.manual_seed(0)
-    head = SpeakHead(SpeakHeadConfig(192, ("audio", "video"))).requires_grad_(False)
+    head = SpeakHead(SpeakHeadConfig({"audio": 192, "video": 192})).requires_grad_(False)
     (odds,) = log_odds(head, [heard := hear(world, course)])
     some = odds.sigmoid().sort().values
     wide = len(some) // 4 + int(some[len(some) // 4 : -len(some) // 4].diff().argmax())
@@ -82,7 +83,7 @@ def test_at_once_as_it_comes(kind: str) -> None:
 @pytest.mark.slow
 def test_it_learns_when_sounds_end(recipe: Path, tmp_path: Path) -> None:
     run(recipe, ["streams={heard: 20}", "held_out=4", "seconds=40.0", "passes=30"])
-    assert json.loads(read_header(tmp_path / "out" / HEAD)["__metadata__"]["about"])["f1"] > 0.9
+    assert json.loads(read_header(tmp_path / "out" / HEAD)["__metadata__"][KIND])["about"]["f1"] > 0.9
     course = streams.draw(np.random.default_rng(77), "heard", 60.0)
     said = Captioner(load("nano"), AsTrained(tmp_path / "out")).caption(Opened("a", ("audio",), iter(course.chunks)))
     found = answered(said, course.events, 0.75)
