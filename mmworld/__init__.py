@@ -15,6 +15,7 @@ _PUBLIC = {
     "stream": "mmworld.verbs.caption",
     "recall": "mmworld.verbs.watch",
     "watch": "mmworld.verbs.watch",
+    "Crowd": "mmworld.models.crowd",
     "transcribe": "mmworld.verbs.transcribe",
     "speak": "mmworld.verbs.speak",
     "ask": "mmworld.verbs.ask",
