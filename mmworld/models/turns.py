@@ -81,6 +81,11 @@ class Turns:
         """Bytes of tensors held."""
         return self._talk.nbytes + self._scenes.nbytes + sum(f.data.nbytes for f in self._together)
 
+    @property
+    def tokens(self) -> dict[str, tuple[int, int]]:
+        """Of none: all that is seen is kept."""
+        return {}
+
     def take(self, item: Chunk | Gap) -> Iterator[Turn]:
         """The turns that the next chunk ends, or the next gap. Raises as `Scenes.take`."""
         if isinstance(item, Gap):
