@@ -122,7 +122,8 @@ def measured(way: Callable[[], Any]) -> tuple[dict[str, float], Any]:
 
 
 def medians(costs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: round(statistics.median(c[name] for c in costs), 4) for name in costs[0]}
+    names = dict.fromkeys(name for c in costs for name in c)
+    return {name: round(statistics.median(c.get(name, 0.0) for c in costs), 4) for name in names}
 
 
 def main() -> None:

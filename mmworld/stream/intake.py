@@ -197,7 +197,6 @@ class Intake:
                     if not self._open or all(lane.told for lane in self.lanes):
                         return
                     self._changed.wait()
-                self._changed.notify_all()
             yield found
 
     def posted(self) -> Iterator[Any]:
@@ -234,7 +233,8 @@ class Intake:
 
     def _awaited(self, end: float) -> tuple[Lane, Gap | None] | None:
         """The lane that may still give what ends before `end`, with the gap of one that is not waited for."""
-        newest = max((lane.items[-1].end for lane in self.lanes if lane.live and lane.items), default=-math.inf)
+        came = [math.inf if lane.full else lane.items[-1].end for lane in self.lanes if lane.live and lane.items]
+        newest = max(came, default=-math.inf)  # what has no more room cannot come up to the patience
         for lane in self.lanes:
             behind = [m for m, clock in lane.clocks.items() if clock < end - TICK]
             if lane.items or lane.ended or not behind:
@@ -250,6 +250,8 @@ class Intake:
     def _fresh(self, lane: Lane) -> Item | None:
         """The head of a lane, or what of it is not too late."""
         clock = lane.clocks.get(lane.items[0].modality, -math.inf)
+        if lane.full:
+            self._changed.notify_all()  # its reader may wait for room
         item = lane.take()
         kept = self._after(item, clock)
         if isinstance(item, Chunk) and kept is not item:

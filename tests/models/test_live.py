@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from mmworld.models.live import Live
 from mmworld.models.opening import Opened
 from mmworld.models.segments import Segment, Segments
 from mmworld.models.session import Session
-from mmworld.stream.intake import Pressure
+from mmworld.stream.intake import Feed, Intake, Pressure
 from mmworld.stream.ops import merge
 from mmworld.stream.policy import Every, Policy
 from mmworld.types import Caption, Chunk, Gap
@@ -154,6 +155,29 @@ def test_where_the_model_is_slower_frames_are_left_out_and_sound_is_not(pressure
     seen = [(f.start, f.end) for f in slow.given if f.modality == "video" and f.end > f.start]
     assert all(abs(a[1] - b[0]) < 1e-6 for a, b in pairwise(seen)), "frames and gaps tile the time"
     assert sum(g.end - g.start for g in gaps) == pytest.approx(live.lanes[0].counts["slow"] / 8)
+
+
+def test_of_a_stream_that_is_thinned_each_block_is_whole() -> None:
+    """Else every gap would cost a block for what is left before it, and a lower rate would save nothing."""
+    flooded, frames = threading.Event(), 240
+    teller = captioner(Every(1.0))
+
+    def flood() -> Iterator[Chunk]:
+        yield from cut(stream("video", frames / 8), [1] * frames)[:-1]
+        flooded.set()
+
+    with closing(Intake([Feed("cam", ("video",), flood(), live=True)], pressure="thin", unit=teller.unit)) as intake:
+        assert flooded.wait(10)
+        session, gaps = Session(WORLD, modalities=["video"]), 0
+        for _, item in intake:
+            if isinstance(item, Gap):
+                gaps += 1
+                session.skip(item)
+            elif isinstance(item, Chunk):
+                session.append(item)
+        kept = frames - intake.lanes[0].counts["slow"]
+    assert gaps > 3
+    assert session.streams["video"].given == kept / 4 * 3, "a block of three tokens for each four frames"
 
 
 def test_a_source_that_fails_is_told_and_the_other_goes_on() -> None:
