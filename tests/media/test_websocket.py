@@ -296,6 +296,19 @@ def test_it_is_watched(server):
     assert said >= 2
 
 
+def test_a_sensor_is_watched(server, caplog):
+    """What was left out is told when the connection ends."""
+    lines = [json.dumps({"time": 1e9 + i / 16, "values": [i % 5, 0.5]}) for i in range(80)]
+    place = server(sender([*lines[:40], "{", *lines[40:]]))
+    with mmworld.watch(sensor=f"ws://{place}/imu", allow_hosts=[place], policy=mmworld.Every(2.0)) as live:
+        event = next(iter(live))
+        while "bad lines" not in caplog.text:
+            time.sleep(0.01)
+    assert isinstance(event, mmworld.Caption)
+    assert event.end == 2.0, "whatever year its clock counts from"
+    assert "ws://127.0.0.1/imu: bad lines" in caplog.text
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
 def test_lost_and_found_again(server):
     """Twelve connections, each dropped in the middle: a gap between any two, and nothing that grows."""
