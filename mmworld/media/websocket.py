@@ -105,7 +105,7 @@ class Messages(io.RawIOBase):
 
     def _connect(self, address: str) -> Any:
         try:
-            from websockets.exceptions import WebSocketException
+            from websockets.exceptions import InvalidURI, WebSocketException
             from websockets.sync.client import connect
         except ImportError:
             raise UsageError("ws: and wss: need websockets", hint="pip install 'mmworld[websocket]'") from None
@@ -118,6 +118,9 @@ class Messages(io.RawIOBase):
             how |= {"open_timeout": self._timeout, "close_timeout": 1.0, "compression": None}
             made = connect(address, sock=raw, max_size=MESSAGE_BYTES, max_queue=WAITING, **how)
             return self._scope.enter_context(made)
+        except InvalidURI:  # which tells the password
+            self._scope.close()
+            raise SourceError("url", f"{self.name}: is no address of a WebSocket, without a # in it") from None
         except (*self._gone, ValueError) as e:
             self._scope.close()
             raise SourceError("network", f"{self.name}: {_reason(e)}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ from mmworld.stream.policy import Policy
 from mmworld.types import Chunk, Moment, Source
 from mmworld.verbs.caption import captioner
 from mmworld.verbs.model import loaded
+
+log = logging.getLogger(__name__)
 
 
 def watch(
@@ -133,16 +136,26 @@ def _growing(teller: Teller[Any], folder: Path, name: str | None, fps: float | N
 
 
 def _device(media: Callable[[], Media], opened: Callable[[Media], Opened]) -> Opened:
-    """What is live, connected again when it is lost; it must be there the first time. What ends is read once."""
-    there = media()
-    first = opened(there)
+    """What is live, connected again when it is lost; it must be there the first time. What ends is read once. What was
+    left out or repaired in a connection is logged at its end.
+    """
+
+    def fresh() -> tuple[Media, Opened]:
+        found = media()
+        return found, opened(found)
+
+    there, first = fresh()
     if there.duration is not None:
         return first
-    known = iter([first])
+    known = iter([(there, first)])
 
     def connect() -> Iterator[Chunk]:
-        found = next(known, None) or opened(media())
-        return (c for c in found.chunks if c.modality in first.modalities)
+        source, found = next(known, None) or fresh()
+        try:
+            yield from (c for c in found.chunks if c.modality in first.modalities)
+        finally:
+            if warnings := source.warnings:
+                log.warning("%s: %s", first.name, "; ".join(warnings))
 
     chunks: Any = again(connect, first.name, first.modalities, backoff=Backoff())
     return Opened(first.name, first.modalities, chunks, live=True)
