@@ -16,7 +16,7 @@ from mmworld.models.keep import Keep
 from mmworld.models.message import Assistant
 from mmworld.models.opening import Opened
 from mmworld.models.turns import RollingWatcher
-from mmworld.models.watcher import Watcher
+from mmworld.models.watcher import Borrowed, Watcher
 from mmworld.models.world import World
 from mmworld.stream.policy import Policy
 from mmworld.types import Caption, Source
@@ -62,7 +62,7 @@ def captioner(
     prompt: str = "",
     stop: Stop = STOP,
     keep: Keep | None = None,
-) -> Captioner | Watcher:
+) -> Captioner | Borrowed[Any]:
     """What makes a stream's captions with this model; UsageError if it does not tell of anything, or cannot `keep`."""
     if isinstance(model, World):
         return Captioner(model, policy, sampler, prompt, stop, keep)

@@ -215,8 +215,9 @@ def test_saved_at_any_point_it_goes_on_as_if_never_stopped(pair: Any, policy: Po
         assert saved(teller(model, policy), events, at, tmp_path / "state") == want
         with Live(teller(model, policy), [opened(*events)], resume=tmp_path / "state") as live:
             assert captions(list(live)) == want[live.before.captions :]
-    with pytest.raises(CheckpointError, match="of another model"):
-        Live(teller(model, policy, Keep(9.0)), [opened(*events)], resume=tmp_path / "state")
+    for other in (teller(model, policy, Keep(9.0)), teller(copy.deepcopy(model).double(), policy)):
+        with pytest.raises(CheckpointError, match="of another model"):
+            Live(other, [opened(*events)], resume=tmp_path / "state")
 
 
 def test_it_is_asked_about_all_that_it_remembers_and_goes_on(pair: Any) -> None:
