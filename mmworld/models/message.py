@@ -84,11 +84,13 @@ class Follower(Assistant, Protocol):
     """An assistant that can be told of a film as it comes, a glimpse at a time.
 
     Attributes:
+        source: what its config.json says.
         language: what it says things with; its layers take positions (`mmworld.text.llama.Llama`).
         together: frames that are one glimpse.
         place: the id that stands for a glimpse in its conversations.
     """
 
+    source: dict[str, Any]
     language: Any
     together: int
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from mmworld.models.keep import Keep
 from mmworld.models.message import Follower
 from mmworld.models.scenes import Scene, Scenes
 from mmworld.models.talk import Talk, tell
-from mmworld.models.watcher import Watcher
+from mmworld.models.watcher import Borrowed
 from mmworld.nn.rolling import Rolling
 from mmworld.stream.policy import TICK, Policy
 from mmworld.types import Caption, Chunk, Gap, Takes
@@ -139,7 +140,7 @@ class Turns:
             self._together = []
 
 
-class RollingWatcher(Watcher):
+class RollingWatcher(Borrowed[Turn]):
     """Says what comes in, as `Watcher` does, and remembers what it saw and said: nothing is read twice.
 
     Args:
@@ -166,15 +167,16 @@ class RollingWatcher(Watcher):
 
     @property
     def identity(self) -> str:
-        """What a saved stream goes on with."""
-        return f"{super().identity} {self.keep}"
+        """What a saved stream goes on with: keys and values are of one model, in one precision."""
+        dtype = self.model.language.embedding.weight.dtype
+        return f"{super().identity} {self.keep} {dtype} {json.dumps(self.model.source, sort_keys=True)}"
 
-    def begin(self, modalities: Sequence[str], start: float = 0.0) -> Turns:  # type: ignore[override]
+    def begin(self, modalities: Sequence[str], start: float = 0.0) -> Turns:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into turns."""
         scenes = Scenes(self._cut, modalities, self.policy.start(start))
         return Turns(Talk(self.model, self.keep), scenes, self._speak)
 
-    def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Turns:  # type: ignore[override]
+    def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Turns:
         """What goes on with the stream whose `Turns.leaves` these are."""
         scenes = Scenes.restored(self._cut, self.policy.start(start), values)
         device = self.model.language.embedding.weight.device
@@ -184,13 +186,13 @@ class RollingWatcher(Watcher):
         turns.restore(values)
         return turns
 
-    def say(self, segments: Sequence[Turn], source: str) -> Iterator[Caption]:  # type: ignore[override]
+    def say(self, segments: Sequence[Turn], source: str) -> Iterator[Caption]:
         """The captions of turns, which have been said already."""
         for turn in segments:
             if turn.said is not None and turn.said.text:
                 yield Caption(self._whole(turn.said), turn.start, turn.end, turn.said.score, source)
 
-    def answer(self, segment: Turn, question: str) -> Generation:  # type: ignore[override]
+    def answer(self, segment: Turn, question: str) -> Generation:
         """What the model says of what it remembers in a turn that goes on, asked."""
         assert segment.talk is not None
         return tell([segment.talk], question, "", self.sampler, self.stop)[0]
@@ -209,6 +211,6 @@ class RollingWatcher(Watcher):
         """What `Scenes` holds to cut the time: a frame."""
         return replace(self.model.takes, frames=1)
 
-    def _rate(self) -> float:
+    def rate(self) -> float:
         """Frames a second: a glimpse each second."""
         return float(self.model.together)

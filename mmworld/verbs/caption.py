@@ -16,7 +16,7 @@ from mmworld.models.keep import Keep
 from mmworld.models.message import Assistant
 from mmworld.models.opening import Opened
 from mmworld.models.turns import RollingWatcher
-from mmworld.models.watcher import Watcher
+from mmworld.models.watcher import Borrowed, Watcher
 from mmworld.models.world import World
 from mmworld.stream.economy import Economy
 from mmworld.stream.policy import Policy
@@ -64,7 +64,7 @@ def captioner(
     stop: Stop = STOP,
     keep: Keep | None = None,
     economy: Mapping[str, Economy] | None = None,
-) -> Captioner | Watcher:
+) -> Captioner | Borrowed[Any]:
     """What makes a stream's captions with this model; UsageError if it does not tell of anything, or is borrowed and
     is to `keep`, or to leave out tokens."""
     if isinstance(model, World):
