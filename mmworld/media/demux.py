@@ -63,7 +63,7 @@ class Later(NamedTuple):
         shown: seconds at which that picture is shown.
     """
 
-    seek: float | None
+    seek: float | None = None
     key: int | None = None
     shown: float = -math.inf
 
@@ -115,7 +115,7 @@ class Demuxer:
         streams: list[Any],
         start: float,
         wanted: Wanted | None,
-        later: Later | None = None,
+        later: Later = Later(),  # noqa: B008 (frozen)
     ) -> None:
         self._media, self._opened, self._streams = media, opened, streams
         name = opened.format.name
@@ -131,8 +131,8 @@ class Demuxer:
         self._stamp = _Stamp(doubtful=not name.startswith(_TRUE_PTS))
         self._bases = {stream.index: stream.time_base for stream in streams}
         self._decoders = {stream.index: decoder(stream, media.budget.pixels) for stream in streams}
-        self._key = later.key if later else None
-        if later is not None and later.seek is not None:
+        self._key = later.key
+        if later.seek is not None:
             self._seek(later.seek)
         elif start > 0 and media.seekable and name not in _NO_SEEK:
             self._seek(start - PREROLL[name] if name in PREROLL else max(start - 0.2, 0.0))

@@ -31,17 +31,15 @@ HARMLESS = frozenset(("interlaced frames", "hdr without tone mapping", "streams 
 """What is counted and repairs nothing."""
 
 
-def later(media: Media, opened: Any, streams: Sequence[Any], start: float, since: float) -> Later | None:
-    """Where a pass over `streams`, from `start`, may begin for what lies from `since` on; None: nowhere but there."""
-    name, pictures = opened.format.name, [s for s in streams if s.type == "video"]
-    if not media.seekable:
-        return None
+def later(media: Media, opened: Any, streams: Sequence[Any], start: float, since: float) -> Later:
+    """Where a pass over `streams`, from `start`, may begin for what lies from `since` on."""
+    pictures = [s for s in streams if s.type == "video"]
+    if not media.seekable or not _holds(opened, pictures or streams, *(_PICTURES if pictures else _SOUND)):
+        return Later()
     if not pictures:
-        return Later(since - WARM) if _all(streams, name, *_SOUND) and since - WARM > start else None
-    if not _all(pictures, name, *_PICTURES):
-        return None
+        return _key(media, streams[0].index, start, since - WARM)
     found = _key(media, pictures[0].index, start, since)
-    return found if found is None or len(streams) == 1 else found._replace(seek=None)
+    return found if len(streams) == 1 else found._replace(seek=None)
 
 
 def repaired(media: Media) -> bool:
@@ -49,28 +47,26 @@ def repaired(media: Media) -> bool:
     return bool(media.counts.keys() - HARMLESS)
 
 
-def _all(streams: Sequence[Any], name: str, containers: tuple[str, ...], codecs: tuple[str, ...]) -> bool:
+def _holds(opened: Any, streams: Sequence[Any], containers: tuple[str, ...], codecs: tuple[str, ...]) -> bool:
     known = all(s.codec_context.codec.canonical_name.startswith(codecs) for s in streams)
-    return known and name.startswith(containers)
+    return known and opened.format.name.startswith(containers)
 
 
-def _key(media: Media, index: int, start: float, since: float) -> Later | None:
+def _key(media: Media, index: int, start: float, since: float) -> Later:
     """The key frame shown by `since` to which a seek leads, if its decoder shows it first."""
     with media.container() as opened:
         stream = opened.streams[index]
         clock = Clock(origin(opened), 0.0, media.counts)
-        for back in _BACK:
-            if (time := since - back) <= start:
-                return None
+        for time in (since - back for back in _BACK if since - back > start):
             try:
                 opened.seek(clock.ticks(time, Fraction(1, av.time_base)))
                 packet, frame = _first(opened, stream, decoder(stream, media.budget.pixels))
-            except (av.error.FFmpegError, StopIteration):
-                return None
-            known = packet.is_keyframe and packet.pts is not None and packet.pos is not None
-            if known and frame.pts == packet.pts and (shown := clock.seconds(packet.pts, stream.time_base)) <= since:
+            except (av.error.FFmpegError, EOFError, ValueError):
+                break
+            known = packet.is_keyframe and None not in (packet.pts, packet.pos) and frame.pts == packet.pts
+            if known and (shown := clock.seconds(packet.pts, stream.time_base)) <= since:
                 return Later(time, packet.pos, shown)
-    return None
+    return Later()
 
 
 def _first(opened: Any, stream: Any, context: Any) -> tuple[Any, Any]:
@@ -80,4 +76,4 @@ def _first(opened: Any, stream: Any, context: Any) -> tuple[Any, Any]:
         first = packet if first is None else first
         for frame in context.decode(packet if packet.size else None):
             return first, frame
-    raise StopIteration
+    raise EOFError

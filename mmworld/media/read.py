@@ -11,7 +11,7 @@ from itertools import count
 
 from mmworld.errors import MediaError
 from mmworld.media import animation, probe
-from mmworld.media.demux import Decoded, Demuxer
+from mmworld.media.demux import Decoded, Demuxer, Later
 from mmworld.media.gate import Media
 from mmworld.media.later import later
 from mmworld.media.pictures import Converter, Frame, Grid, Pictures, PictureTrack, Times
@@ -55,24 +55,21 @@ def read(
         )
         yield from _pieces(media, animation.decode(media), {0: track})
         return
+    shown = 1 / video.fps if video is not None and video.fps else 0.0  # so long a picture of the grid stands
     with media.container() as opened:
+        streams = [probe.best(opened, kind) for kind, how in (("video", video), ("audio", audio)) if how is not None]
+        begin = Later() if since is None else later(media, opened, streams, start, since - shown)
         tracks: dict[int, Track] = {}
         wanted = None
         if video is not None:
             convert = Converter(video.size, video.background, media.counts)
             pictures = picture_track(media, video.plan(start), convert, start, stop)
-            tracks[probe.best(opened, "video").index], wanted = pictures, pictures.wanted
+            pictures.begin = begin.shown - shown
+            tracks[streams[0].index], wanted = pictures, pictures.wanted
         if audio is not None:
             sound = SoundTrack(audio, start, stop, media.counts, media.budget.seconds, since or 0.0)
-            tracks[probe.best(opened, "audio").index] = sound
-        streams, begin = [opened.streams[i] for i in tracks], None
-        if since is not None:
-            shown = 1 / video.fps if video is not None and video.fps else 0.0  # a picture of the grid stands so long
-            begin = later(media, opened, streams, start, since - shown)
-        if begin is not None and video is not None:
-            pictures.begin = begin.shown - shown
-        elif begin is not None:
-            sound.sought = True
+            sound.sought = begin.seek is not None
+            tracks[streams[-1].index] = sound
         demuxer = Demuxer(media, opened, streams, start, wanted, begin)
         yield from _merge(_pieces(media, demuxer, tracks), list(tracks.values()), media)
 

@@ -336,6 +336,8 @@ class Live:
 
 
 def _later(source: Opened, left: Mapping[str, float]) -> Opened:
-    """A source from about where its streams were left on, as far as that gives the same."""
+    """A source from about where its streams were left on, as far as that gives the same; nothing of one that ended."""
     time = min(left.values(), default=-math.inf)
-    return replace(source, chunks=source.since(time)) if source.since is not None and math.isfinite(time) else source
+    if source.since is None or time == -math.inf:
+        return source
+    return replace(source, chunks=source.since(time) if time < math.inf else iter(()))
