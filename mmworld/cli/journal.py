@@ -32,7 +32,9 @@ def record(event: Any, i: int, origin: Origin) -> dict[str, Any]:
         return {"event": "gap", **times, "modality": event.modality, "reason": event.reason, **about}
     if isinstance(event, Failure):
         return {"event": "fault", "of": event.source, "message": str(event.error), **about}
-    moments = [{"start": round(m.start, 3), "end": round(m.end, 3), "text": m.text} for m in event.moments]
+    moments = [
+        {"start": round(m.start, 3), "end": round(m.end, 3), "text": m.text, "seen": m.seen} for m in event.moments
+    ]
     answer = {"time": round(event.time, 3), "question": event.question, "text": event.text, "moments": moments}
     sure = {"avg_logprob": round(event.score, 4), "confidence": round(math.exp(event.score), 4)}
     return {"event": "answer", **answer, **sure, **about}

@@ -21,9 +21,9 @@ from mmworld.cli.inputs import add_gate, base, is_address, opened, settle_gate, 
 from mmworld.cli.journal import SUFFIXES, Journal, record
 from mmworld.cli.view import view
 from mmworld.errors import UsageError
-from mmworld.models.events import Failure
+from mmworld.models.events import Answer, Failure
 from mmworld.models.provisional import Provisional
-from mmworld.types import Caption, Gap
+from mmworld.types import Caption, Gap, Moment
 
 LISTED = 500
 """Captions of a plot, the last ones."""
@@ -247,5 +247,10 @@ def _line(event: Any, origin: Origin) -> str:
     if isinstance(event, Provisional):
         told = event.caption
         return f"[{clock(told.start)} --> {clock(told.end)} …]  {told.text}"
-    recalled = "".join(f"\n    {clock(m.start)}  {m.text}" for m in event.moments)
+    recalled = "".join(f"\n    {clock(m.start)}  {m.text}{_seen(event, m)}" for m in event.moments)
     return f"[{clock(event.time)}] {event.question} {event.text}{recalled}"
+
+
+def _seen(event: Answer, moment: Moment) -> str:
+    """What was answered from what is kept of a moment."""
+    return f"  ({event.question} {moment.seen})" if moment.seen else ""

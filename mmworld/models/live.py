@@ -14,10 +14,12 @@ from typing import Any
 from mmworld.errors import CheckpointError, MMWorldError, SourceError, UsageError
 from mmworld.models import snapshot
 from mmworld.models.events import Answer, Count, Event, Failure, event
+from mmworld.models.hindsight import Hindsight
 from mmworld.models.jobs import Ask, Jobs, Save, Told, settle
 from mmworld.models.opening import Opened
 from mmworld.models.outbox import Outbox
 from mmworld.models.provisional import Agreement
+from mmworld.models.segments import Piece, Segments
 from mmworld.models.teller import Span, Teller
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
 from mmworld.stream.memory import Memory
@@ -43,6 +45,7 @@ class Live:
         pressure, patience: see `Intake`.
         start: seconds at which the sources begin.
         memory: where what was told is kept and found again when asked, however long ago; closed with this.
+        hindsight: keeps there what was perceived, too, and looks at it again when asked; of models of ours.
         provisional: seconds, every so many of which what would be said by now of a segment is told, too.
         tap: is shown every chunk that is perceived, by the thread that perceives.
         resume: a file that `save` wrote, to go on from with the same model and the same sources, opened from `start`.
@@ -67,6 +70,7 @@ class Live:
         provisional: float = math.inf,
         resume: Path | str | None = None,
         memory: Memory | None = None,
+        hindsight: Hindsight | None = None,
         tap: Callable[[Chunk], object] | None = None,
     ) -> None:
         if not provisional > 0:
@@ -75,6 +79,7 @@ class Live:
         if twice := {n for n in names if names.count(n) > 1}:
             raise UsageError(f"{twice.pop()} comes from two sources", hint="one session has one source of each sense")
         self._teller, self._name, self._memory = teller, sources[0].name, memory
+        self._hindsight = hindsight
         self._tap, self._agreement = tap, Agreement()
         since: list[dict[str, float]] | None = None
         self.before = Count()
@@ -89,6 +94,8 @@ class Live:
         feeds = [self._feed(s, real_time) for s in sources]
         self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
         self._jobs = Jobs(teller.waiting, drop=self.pressure == "drop")
+        if hindsight is not None and isinstance(self._segments, Segments):
+            self._segments.passing = self._jobs.keep
         self._delays: deque[float] = deque(maxlen=HEARD)
         self._open = True
         self._latest: Span | None = None
@@ -235,6 +242,10 @@ class Live:
             self._outbox.put(e)
 
     def _do(self, jobs: Sequence[Any]) -> None:
+        if self._hindsight is not None and isinstance(jobs[0], Piece):
+            for piece in jobs:
+                self._hindsight.keep(piece, self._name)
+            return
         if isinstance(jobs[0], Told):
             made = self._teller.say([j.segment for j in jobs], self._name)
             told = iter(jobs)  # in the order of the captions; one of which nothing is said has none
@@ -260,7 +271,9 @@ class Live:
     def _answer(self, job: Ask) -> Answer:
         assert job.segment is not None
         made = self._teller.answer(job.segment, job.question)
-        moments = self._memory.find(job.question, RECALLED) if self._memory is not None else ()
+        moments = self._memory.find(job.question, RECALLED) if self._memory is not None else []
+        if self._hindsight is not None:
+            moments = self._hindsight.look(moments, job.question)
         answer = Answer(job.question, made.text, job.segment.end, made.score, tuple(moments))
         self._outbox.put(answer)
         return answer
