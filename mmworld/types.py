@@ -168,9 +168,15 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What was told of [start, end) seconds of a stream."""
+    """What was told of [start, end) seconds of a stream.
+
+    Attributes:
+        text: "" of what nothing was said of.
+        seen: what the model says when it looks again at what is kept of what was perceived then; "" if it has not.
+    """
 
     start: float
     end: float
     text: str
     source: str = ""
+    seen: str = ""

@@ -35,7 +35,9 @@ def record(event: Any, i: int, origin: Origin) -> dict[str, Any]:
     if isinstance(event, Stall):
         what = {"part": event.part, "of": event.of, "seconds": round(event.seconds, 3)}
         return {"event": "stall", **what, "where": event.where, "over": event.over, **about}
-    moments = [{"start": round(m.start, 3), "end": round(m.end, 3), "text": m.text} for m in event.moments]
+    moments = [
+        {"start": round(m.start, 3), "end": round(m.end, 3), "text": m.text, "seen": m.seen} for m in event.moments
+    ]
     answer = {"time": round(event.time, 3), "question": event.question, "text": event.text, "moments": moments}
     sure = {"avg_logprob": round(event.score, 4), "confidence": round(math.exp(event.score), 4)}
     return {"event": "answer", **answer, **sure, **about}

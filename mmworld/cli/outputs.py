@@ -19,9 +19,9 @@ from mmworld.cli.formats import live as live_line
 from mmworld.cli.inputs import base
 from mmworld.cli.journal import SUFFIXES, Journal, record
 from mmworld.errors import UsageError
-from mmworld.models.events import Count, Failure, Stall
+from mmworld.models.events import Answer, Count, Failure, Stall
 from mmworld.models.provisional import Provisional
-from mmworld.types import Caption, Chunk, Gap
+from mmworld.types import Caption, Chunk, Gap, Moment
 
 LISTED = 500
 """Captions of a plot, the last ones."""
@@ -125,5 +125,10 @@ def _line(event: Any, origin: Origin) -> str:
     if isinstance(event, Provisional):
         told = event.caption
         return f"[{clock(told.start)} --> {clock(told.end)} …]  {told.text}"
-    recalled = "".join(f"\n    {clock(m.start)}  {m.text}" for m in event.moments)
+    recalled = "".join(f"\n    {clock(m.start)}  {m.text}{_seen(event, m)}" for m in event.moments)
     return f"[{clock(event.time)}] {event.question} {event.text}{recalled}"
+
+
+def _seen(event: Answer, moment: Moment) -> str:
+    """What was answered from what is kept of a moment."""
+    return f"  ({event.question} {moment.seen})" if moment.seen else ""

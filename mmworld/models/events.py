@@ -29,7 +29,8 @@ class Answer:
     Attributes:
         time: seconds on the stream's clock at which it was asked.
         score: mean log-probability of its ids.
-        moments: what had been told before, of all that is remembered, that fits the question, the best first.
+        moments: what had been told before, of all that is remembered, that fits the question, the best first; each
+            with what is answered from what is kept of it alone.
     """
 
     question: str

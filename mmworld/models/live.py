@@ -15,10 +15,12 @@ from typing import Any
 from mmworld.errors import CheckpointError, MMWorldError, SourceError, UsageError
 from mmworld.models import snapshot
 from mmworld.models.events import STALL, Answer, Count, Event, Failure, Stall, event
+from mmworld.models.hindsight import Hindsight
 from mmworld.models.jobs import Ask, Jobs, Save, Told, settle
 from mmworld.models.opening import Opened
 from mmworld.models.outbox import Outbox
 from mmworld.models.provisional import Agreement
+from mmworld.models.segments import Piece, Segments
 from mmworld.models.teller import Span, Teller
 from mmworld.models.watchdog import Watchdog
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
@@ -47,6 +49,7 @@ class Live:
         pressure, patience: see `Intake`.
         start: seconds at which the sources begin.
         memory: where what was told is kept and found again when asked, however long ago; closed with this.
+        hindsight: keeps there what was perceived, too, and looks at it again when asked; of models of ours.
         provisional: seconds, every so many of which what would be said by now of a segment is told, too.
         tap: is shown every chunk that is perceived, by the thread that perceives.
         stall: seconds without progress, though there is something to do, after which a `Stall` names the part that
@@ -75,6 +78,7 @@ class Live:
         provisional: float = math.inf,
         resume: Path | str | None = None,
         memory: Memory | None = None,
+        hindsight: Hindsight | None = None,
         tap: Callable[[Chunk], object] | None = None,
         stall: float = STALL,
         alarm: Callable[[Stall], object] | None = None,
@@ -89,6 +93,7 @@ class Live:
         self._teller, self._name, self._memory = teller, sources[0].name, memory
         self._tap, self._alarm, self._agreement = tap, alarm, Agreement()
         self._sources, since, self._repaired = sources, [dict[str, float]() for _ in sources], [False for _ in sources]
+        self._hindsight = hindsight
         self.before = Count()
         untold: list[Event] = []
         self._ended = [False] * len(sources)  # those of which the end had been told before
@@ -106,6 +111,8 @@ class Live:
         ]
         self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
         self._jobs = Jobs(teller.waiting, drop=self.pressure != "block")
+        if hindsight is not None and isinstance(self._segments, Segments):
+            self._segments.passing = self._jobs.keep
         self._delays: deque[float] = deque(maxlen=HEARD)
         self._open = True
         self._latest: Span | None = None
@@ -303,6 +310,10 @@ class Live:
             self._alarm(stall)
 
     def _do(self, jobs: Sequence[Any]) -> None:
+        if self._hindsight is not None and isinstance(jobs[0], Piece):
+            for piece in jobs:
+                self._hindsight.keep(piece, self._name)
+            return
         if isinstance(jobs[0], Told):
             made = self._teller.say([j.segment for j in jobs], self._name)
             told = iter(jobs)  # in the order of the captions; one of which nothing is said has none
@@ -329,7 +340,9 @@ class Live:
     def _answer(self, job: Ask) -> Answer:
         assert job.segment is not None
         made = self._teller.answer(job.segment, job.question)
-        moments = self._memory.find(job.question, RECALLED) if self._memory is not None else ()
+        moments = self._memory.find(job.question, RECALLED) if self._memory is not None else []
+        if self._hindsight is not None:
+            moments = self._hindsight.look(moments, job.question)
         answer = Answer(job.question, made.text, job.segment.end, made.score, tuple(moments))
         self._tell(answer)
         return answer

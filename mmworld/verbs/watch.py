@@ -18,6 +18,7 @@ from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Captioner, Tap
 from mmworld.models.events import STALL, Stall
 from mmworld.models.growing import STILL, open_growing
+from mmworld.models.hindsight import Hindsight
 from mmworld.models.keep import Keep
 from mmworld.models.live import Live
 from mmworld.models.message import Assistant
@@ -80,8 +81,9 @@ def watch(
             ours alone; see `Live.tokens`.
         real_time: play files no faster than they were recorded.
         provisional, pressure, patience, resume, tap, stall, alarm: see `Live`.
-        memory: a file in which what was told is kept, and found again when asked; gone on with if it is there. What a
-            borrowed model told is found by its words and its time, not by its meaning.
+        memory: a file in which what was told is kept, and a little of what was perceived, and found again when asked;
+            gone on with if it is there. Of a borrowed model it is what was told alone, and found by its words and its
+            time, not by its meaning.
         allow_hosts: from which streams may come, "HOST[:PORT]" each.
         follow: wait for what is written to a file, or appears in a folder, until it is removed.
         start, end, fps: of files, see `Captioner.stream`.
@@ -109,6 +111,7 @@ def watch(
         provisional=provisional,
         resume=resume,
         memory=bank,
+        hindsight=Hindsight(found, bank, sampler, stop) if bank is not None and isinstance(found, World) else None,
         tap=tap,
         stall=stall,
         alarm=alarm,
@@ -176,13 +179,22 @@ def recall(
     span: tuple[float, float] = (0.0, math.inf),
 ) -> list[Moment]:
     """When something was told of a stream that was watched with `memory`: what fits a question, the best first, or all
-    of a span of seconds, in order.
+    of a span of seconds, in order. Of what nothing was told it is said what the model sees in what is kept of it.
 
     Raises:
         UsageError: the file holds no memory.
     """
     if question is None:
-        return Memory(memory).between(*span, most)
+        return _seen(Memory(memory).between(*span, most), memory, model, device)
     bank = Memory(memory, _meaning(loaded(model, device)))
     found = bank.find(question, most if span == (0.0, math.inf) else 20 * most)
-    return [m for m in found if m.start < span[1] and m.end > span[0]][:most]
+    return _seen([m for m in found if m.start < span[1] and m.end > span[0]][:most], memory, model, device)
+
+
+def _seen(moments: list[Moment], memory: Path | str, model: Any, device: str) -> list[Moment]:
+    """The moments, those without a text with what a model of ours sees in what is kept of them."""
+    untold = [m for m in moments if not m.text]
+    if not untold or not isinstance(world := loaded(model, device), World):
+        return moments
+    seen = dict(zip(untold, Hindsight(world, Memory(memory)).look(untold), strict=True))
+    return [seen.get(m, m) for m in moments]
