@@ -23,6 +23,7 @@ from mmworld.models.provisional import Agreement
 from mmworld.models.segments import Piece, Segments
 from mmworld.models.teller import Span, Teller
 from mmworld.models.watchdog import Watchdog
+from mmworld.stream.gaps import Gaps
 from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
 from mmworld.stream.memory import Memory
 from mmworld.stream.pulse import Pulse
@@ -92,6 +93,7 @@ class Live:
             raise UsageError(f"{twice.pop()} comes from two sources", hint="one session has one source of each sense")
         self._teller, self._name, self._memory = teller, sources[0].name, memory
         self._tap, self._alarm, self._agreement = tap, alarm, Agreement()
+        self._gaps = Gaps()
         self._sources, since, self._repaired = sources, [dict[str, float]() for _ in sources], [False for _ in sources]
         self._hindsight = hindsight
         self.before = Count()
@@ -214,6 +216,7 @@ class Live:
             raise CheckpointError("was saved of another model, or of other streams")
         untold: list[Event] = [event(said) for said in values["untold"]]
         self._agreement = snapshot.restore(self._agreement, values, "agreement")
+        self._gaps = Gaps.restored(values.get("gaps", {}))
         before, self._ended = Count(values["events"], values["captions"]), values["ended"]
         sources = values["sources"]
         repaired = values.get("repaired", [True for _ in sources])  # of an older save it is not known
@@ -250,6 +253,8 @@ class Live:
             self._serve(item)
         elif isinstance(item, End):
             for name in lane.clocks:
+                for gap in self._gaps.end(name):
+                    self._hand(gap)
                 self._told(self._segments.close(name), time.monotonic())
             error = None if self._ended[self.lanes.index(lane)] else item.error
             if isinstance(error, OSError):
@@ -259,9 +264,9 @@ class Live:
             elif error is not None:
                 raise error
         else:
-            if isinstance(item, Gap):
-                self._hand(item)
-            elif self._tap is not None:
+            for gap in self._gaps.take(item):
+                self._hand(gap)
+            if self._tap is not None and isinstance(item, Chunk):
                 self._tap(item)
             self._told(self._segments.take(item), lane.taken)
 
@@ -276,6 +281,7 @@ class Live:
             message.segment = self._latest if now.empty and self._latest is not None else now
         else:
             message.values = self._segments.leaves() | {"model": self._teller.identity}
+            message.values["gaps"] = self._gaps.leaves()
             message.values["ended"] = [lane.told for lane in self.lanes]
             message.values["sources"] = [
                 {n: c if n in self._segments.open else math.inf for n, c in lane.clocks.items()} for lane in self.lanes
