@@ -63,13 +63,14 @@ def evidence(world: World, piece: Piece, source: str = "", most: int = TOKENS) -
     """What is kept of a piece: of each sense at most so many tokens, as the backbone takes them where the piece begins
     at zero; means of those that are alike."""
     seen = observed(world, piece.blocks, [piece.start] * len(piece.blocks))
-    traces = []
+    traces, whole = [], torch.cat(seen)
     for name in sorted({b.modality for b in piece.blocks}):
         x = torch.cat([x for b, x in zip(piece.blocks, seen, strict=True) if b.modality == name]).float()
         ends = torch.cat([b.tokens.end for b in piece.blocks if b.modality == name])
         x, time = pooled(x, (ends - piece.start).to(x), most)
         traces.append(Trace(name, _numbers(x.clamp(-LARGEST, LARGEST)).astype(np.float16), _numbers(time)))
-    return Evidence(piece.start, piece.end, tuple(traces), source)
+    meaning = world.sense(whole)
+    return Evidence(piece.start, piece.end, tuple(traces), source, None if meaning is None else _numbers(meaning))
 
 
 @torch.no_grad()
