@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,11 +24,17 @@ LIVE_GAPS = 1e9
 FAULTS_IN_A_ROW = 64
 """After so many read errors without a packet between them the rest of the file is given up."""
 _BROADCAST = ("mpegts", "mpeg", "flv", "asf")
+_STEADY = ("mpegts", "mpeg")
+"""Formats whose packets follow one another: what is missing is lost."""
+SKIP = 0.5
+"""Seconds without a packet in such a format that are damage."""
 _NO_SEEK = ("mp3", "aac", "amr")
 """Formats whose timestamps after a seek are guesses; they are quick to decode from the start."""
 _TRUE_PTS = ("mov", "matroska", "mpegts", "mpeg", "flv")
 """Formats that store presentation times; elsewhere they are guessed, and nothing is left out on a guess."""
 _DURATION_KNOWN = ("mov", "matroska", "avi", "wav", "flac", "ogg", "flv")
+DELAY = 16
+"""Frames that a decoder may hold back: so many after a fault may be the first that it has to do with."""
 TRUNCATED = 0.05
 """A file that ends this share (and as many seconds) before its declared end is reported as cut."""
 _SKIPPING = ("h264", "hevc")
@@ -41,12 +47,17 @@ Wanted = Callable[[float, float], bool]
 
 
 class Decoded(NamedTuple):
-    """A frame of stream `stream`: `time` and `duration` in seconds on the media clock (time is None when unknown)."""
+    """A frame of stream `stream`: `time` and `duration` in seconds on the media clock (time is None when unknown).
+
+    Attributes:
+        damaged: something before it could not be read or decoded.
+    """
 
     stream: int
     time: float | None
     duration: float
     frame: Any
+    damaged: bool = False
 
 
 class _Stamp:
@@ -97,6 +108,9 @@ class Demuxer:
         exact = all(s.codec_context.name in _SKIPPING for s in streams if s.type == "video")
         self._wanted = wanted if exact and name.startswith(_TRUE_PTS) else None
         self._errors = 0
+        self._steady = name in _STEADY
+        self._ends = dict[int, int]()  # of each stream's last packet, in ticks
+        self._damaged = Counter[int]()  # of each stream, frames that may still come after a fault
         self._stamp = _Stamp(doubtful=not name.startswith(_TRUE_PTS))
         self._bases = {stream.index: stream.time_base for stream in streams}
         self._decoders = {stream.index: _decoder(stream, media.budget.pixels) for stream in streams}
@@ -131,6 +145,8 @@ class Demuxer:
                     faults = 0
                     if packet.size:
                         self._place(packet)
+                    if packet.is_corrupt:
+                        self._damage()
                     yield packet
                 return
             except (av.error.FFmpegError, OSError):
@@ -151,6 +167,11 @@ class Demuxer:
             raise MediaError("encrypted", f"{self._media.name}: encrypted {packet.stream.type}", hint=hint)
         index = packet.stream.index
         shift = self.clock.place(index, packet.dts, self._bases[index], packet.duration or 0)
+        if self._steady and packet.dts is not None:
+            begin = packet.dts + shift
+            if (begin - self._ends.get(index, begin)) * self._bases[index] > SKIP:
+                self._damage()
+            self._ends[index] = begin + (packet.duration or 0)
         if shift:
             packet.dts = None if packet.dts is None else packet.dts + shift
             packet.pts = None if packet.pts is None else packet.pts + shift
@@ -206,9 +227,14 @@ class Demuxer:
             ticks, duration = self._stamp.ticks(frame.pts, frame.dts), float((frame.duration or 0) * base)
         time = None if ticks is None else self.clock.seconds(ticks, base)
         self.end = max(self.end, (time or 0.0) + duration)
-        return Decoded(stream.index, time, duration, frame)
+        self._damaged[stream.index] -= 1
+        return Decoded(stream.index, time, duration, frame, self._damaged[stream.index] >= 0)
+
+    def _damage(self) -> None:
+        self._damaged.update({index: DELAY - self._damaged[index] for index in self._decoders})
 
     def _fault(self, name: str) -> None:
+        self._damage()
         self._media.counts[name] += 1
         self._errors += 1
         if self._errors > self._media.budget.errors:

@@ -13,13 +13,14 @@ from mmworld.errors import MediaError
 from mmworld.media import animation, probe
 from mmworld.media.demux import Decoded, Demuxer
 from mmworld.media.gate import Media
-from mmworld.media.pictures import Converter, Frame, Grid, Pictures, PictureTrack, Times
+from mmworld.media.pictures import Converter, Frame, Grid, Hole, Pictures, PictureTrack, Times
 from mmworld.media.sound import Samples, Sound, SoundTrack
 
 HELD_BYTES = 64 << 20
 """Of pieces that wait for the other stream; if streams lie further apart, pieces come out of order, with a warning."""
 
 Track = PictureTrack | SoundTrack
+Piece = Frame | Samples | Hole
 
 
 def read(
@@ -29,9 +30,9 @@ def read(
     audio: Sound | None = None,
     start: float = 0.0,
     end: float | None = None,
-) -> Iterator[Frame | Samples]:
-    """Decode `media` once, from `start` to `end` seconds, and yield `Frame` and `Samples` in time order as they
-    become known.
+) -> Iterator[Piece]:
+    """Decode `media` once, from `start` to `end` seconds, and yield `Frame`, `Samples`, and where they are asked for
+    `Hole`, in time order as they become known.
 
     At most `HELD_BYTES` of pieces and one decoded frame wait inside. What was salvaged is in `media.warnings`.
 
@@ -53,7 +54,7 @@ def read(
         wanted = None
         if video is not None:
             convert = Converter(video.size, video.background, media.counts)
-            pictures = picture_track(media, video.plan(start), convert, start, stop)
+            pictures = picture_track(media, video.plan(start), convert, start, stop, video.holes)
             tracks[probe.best(opened, "video").index], wanted = pictures, pictures.wanted
         if audio is not None:
             sound = SoundTrack(audio, start, stop, media.counts, media.budget.seconds)
@@ -63,7 +64,12 @@ def read(
 
 
 def picture_track(
-    media: Media, plan: Grid | Times | None, convert: Converter, start: float, end: float = math.inf
+    media: Media,
+    plan: Grid | Times | None,
+    convert: Converter,
+    start: float,
+    end: float = math.inf,
+    holes: bool = False,
 ) -> PictureTrack:
     """A track within the budget of `media`."""
     limits = media.budget
@@ -75,6 +81,7 @@ def picture_track(
         counts=media.counts,
         max_frames=limits.frames,
         max_seconds=limits.seconds,
+        holes=holes,
     )
 
 
@@ -89,12 +96,12 @@ def require(media: Media, *, video: bool = False, audio: bool = False) -> None:
         raise MediaError("no audio", f"{media.name}: no audio; {what}")
 
 
-def _pieces(media: Media, source: Iterable[Decoded], tracks: Mapping[int, Track]) -> Iterator[Frame | Samples]:
+def _pieces(media: Media, source: Iterable[Decoded], tracks: Mapping[int, Track]) -> Iterator[Piece]:
     n_frames = 0
-    for stream, time, duration, frame in source:
+    for stream, *decoded in source:
         n_frames += isinstance(tracks[stream], PictureTrack)
         if not tracks[stream].done:
-            yield from tracks[stream].push(time, duration, frame)
+            yield from tracks[stream].push(*decoded)
         elif all(track.done for track in tracks.values()):
             break
     for track in tracks.values():
@@ -103,19 +110,19 @@ def _pieces(media: Media, source: Iterable[Decoded], tracks: Mapping[int, Track]
         raise MediaError("empty", f"{media.name}: no frame could be decoded", hint="; ".join(media.warnings))
 
 
-def _merge(pieces: Iterator[Frame | Samples], tracks: list[Track], media: Media) -> Iterator[Frame | Samples]:
+def _merge(pieces: Iterator[Piece], tracks: list[Track], media: Media) -> Iterator[Piece]:
     """Hold each piece until no track can give an earlier one; on an error, first give what is held."""
-    heap: list[tuple[float, int, Frame | Samples]] = []
+    heap: list[tuple[float, int, Piece]] = []
     order, held = count(), 0
     try:
         for piece in pieces:
             heapq.heappush(heap, (piece.time, next(order), piece))
-            held += piece.data.nbytes
+            held += _size(piece)
             ready = min((track.clock for track in tracks if not track.done), default=math.inf)
             while heap and (heap[0][0] <= ready or held > HELD_BYTES):
                 if heap[0][0] > ready:
                     media.counts["streams far apart"] = 1
-                held -= heap[0][2].data.nbytes
+                held -= _size(heap[0][2])
                 yield heapq.heappop(heap)[2]
     except MediaError:
         yield from _drained(heap)
@@ -123,6 +130,11 @@ def _merge(pieces: Iterator[Frame | Samples], tracks: list[Track], media: Media)
     yield from _drained(heap)
 
 
-def _drained(heap: list[tuple[float, int, Frame | Samples]]) -> Iterator[Frame | Samples]:
+def _drained(heap: list[tuple[float, int, Piece]]) -> Iterator[Piece]:
     while heap:
         yield heapq.heappop(heap)[2]
+
+
+def _size(piece: Piece) -> int:
+    """Bytes of a piece."""
+    return 0 if isinstance(piece, Hole) else piece.data.nbytes

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from mmworld.errors import LimitError, UsageError
+from mmworld.media.pictures import Hole
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.02
 """Seconds by which timestamps may wander from the count of samples before it is a gap or an overlap."""
+HOLE = 0.05
+"""Seconds from which on a gap may be a `Hole`."""
 DRIFT, SETTLE, STRETCH = 0.005, 10.0, 1000
 """Seconds by which they may wander lastingly, taken over so many, before frames are made longer or shorter, by one
 sample in so many: a sound card's clock is off by some 50 millionths, and nobody hears it set right.
@@ -47,10 +50,12 @@ class Sound:
     Attributes:
         rate: samples a second; None: as stored.
         mono: the mean of all channels, [S, 1]; else the channels as stored.
+        holes: a gap in the timestamps is a `Hole`; else silence.
     """
 
     rate: int | None = None
     mono: bool = False
+    holes: bool = False
 
     def __post_init__(self) -> None:
         if self.rate is not None and not 1_000 <= self.rate <= 384_000:
@@ -60,8 +65,9 @@ class Sound:
 class SoundTrack:
     """Takes decoded frames, gives `Samples` that tile the time from the first one on.
 
-    Piece k starts at t0 + (samples before it) / rate. A gap in the timestamps becomes silence, an overlap is cut; where
-    the samples drift from the timestamps, they are stretched to follow them.
+    Piece k starts at t0 + (samples before it) / rate. A gap in the timestamps becomes silence, or a `Hole` after which
+    a new t0 is counted from, an overlap is cut; where the samples drift from the timestamps, they are stretched to
+    follow them.
     """
 
     def __init__(self, spec: Sound, start: float, end: float, counts: Counter[str], max_seconds: float) -> None:
@@ -86,7 +92,7 @@ class SoundTrack:
     def _out_rate(self) -> int:
         return self._spec.rate or self._in_rate
 
-    def push(self, time: float | None, duration: float, frame: Any) -> Iterator[Samples]:
+    def push(self, time: float | None, duration: float, frame: Any, damaged: bool = False) -> Iterator[Samples | Hole]:
         """The pieces that are complete once `frame` is known."""
         x = self._clean(waveform(frame))
         if self._resampler is None:
@@ -125,14 +131,16 @@ class SoundTrack:
             self._origin = time + skip / self._in_rate
         return x[skip:], time + min(skip, len(x)) / self._in_rate
 
-    def _continue(self, x: np.ndarray, time: float | None) -> Iterator[Samples]:
+    def _continue(self, x: np.ndarray, time: float | None) -> Iterator[Samples | Hole]:
         assert self._origin is not None
         gap = 0 if time is None else round((time - self._origin) * self._in_rate) - self._n_in
         if abs(gap) <= TOLERANCE * self._in_rate:
             yield from self._feed(self._followed(x, gap))
             return
         self._drift = 0.0
-        if gap > 0:
+        if gap > HOLE * self._in_rate and self._spec.holes and time is not None:
+            yield from self._hole(time)
+        elif gap > 0:
             yield from self._silence(gap)
         else:
             self._counts["audio overlaps"] += 1
@@ -149,6 +157,15 @@ class SoundTrack:
         self._drift -= more
         at = np.linspace(0, len(x) - 1, len(x) + more)
         return np.stack([np.interp(at, np.arange(len(x)), c) for c in x.T], 1).astype(np.float32)
+
+    def _hole(self, time: float) -> Iterator[Samples | Hole]:
+        """Nothing until `time`, when a new stretch begins."""
+        self._counts["audio gaps"] += 1
+        yield from self.flush()
+        end, self.done = self.clock, time >= self._end
+        self._origin, self._n_in, self._n_out = time, 0, 0
+        self._resampler = Resampler(self._in_rate, self._out_rate)
+        yield Hole(end, min(time, self._end), "audio")
 
     def _silence(self, n: int) -> Iterator[Samples]:
         self._counts["audio gaps"] += 1

@@ -90,7 +90,7 @@ def _seek(media: Media, times: list[float], convert: Converter) -> dict[float, F
 def _take(source: Iterable[Decoded], track: PictureTrack) -> dict[float, Frame]:
     found: dict[float, Frame] = {}
     for decoded in source:
-        found |= {frame.time: frame for frame in track.push(*decoded[1:])}
+        found |= {frame.time: frame for frame in track.push(*decoded[1:]) if isinstance(frame, Frame)}
         if track.done:
             return found
     return found | {frame.time: frame for frame in track.flush()}

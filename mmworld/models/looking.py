@@ -10,13 +10,13 @@ from torch import Tensor
 from mmworld.errors import MediaError
 from mmworld.media.audio import samples
 from mmworld.media.gate import Media, open_media
-from mmworld.media.pictures import Frame, Pictures
+from mmworld.media.pictures import Frame, Hole, Pictures
 from mmworld.media.read import read
 from mmworld.media.sound import Sound
 from mmworld.media.video import frames, frames_at
 from mmworld.models.message import RATE
 from mmworld.models.opening import HOLDS, Opened, marked
-from mmworld.types import Chunk, Source, Takes
+from mmworld.types import Chunk, Gap, Source, Takes
 
 
 def look(
@@ -110,11 +110,15 @@ def _still(media: Media) -> Chunk:
     return next(clouds)
 
 
-def _one_pass(media: Media, names: tuple[str, ...], fps: float, start: float, end: float | None) -> Iterator[Chunk]:
-    pictures = Pictures(fps) if "video" in names else None
-    sound = Sound(RATE, mono=True) if "audio" in names else None
+def _one_pass(
+    media: Media, names: tuple[str, ...], fps: float, start: float, end: float | None
+) -> Iterator[Chunk | Gap]:
+    pictures = Pictures(fps, holes=True) if "video" in names else None
+    sound = Sound(RATE, mono=True, holes=True) if "audio" in names else None
     for piece in read(media, video=pictures, audio=sound, start=start, end=end):
-        if isinstance(piece, Frame):
+        if isinstance(piece, Hole):
+            yield Gap(piece.time, piece.end, piece.stream, "missing", media.name)
+        elif isinstance(piece, Frame):
             yield Chunk(piece.data[None], piece.time, piece.time + 1 / fps, "video")
         else:
             yield Chunk(piece.data, piece.time, piece.time + len(piece.data) / RATE, "audio")

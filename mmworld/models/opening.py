@@ -13,11 +13,11 @@ import torch
 
 from mmworld.errors import ConfigError, MediaError
 from mmworld.media.gate import Media, open_media
-from mmworld.media.pictures import Frame, Pictures
+from mmworld.media.pictures import Frame, Hole, Pictures
 from mmworld.media.read import read, require
 from mmworld.media.sound import Sound
 from mmworld.models.world import World
-from mmworld.types import Chunk, Source
+from mmworld.types import Chunk, Gap, Source
 
 HOLDS = {
     "image": ("image",),
@@ -37,12 +37,13 @@ class Opened:
 
     Attributes:
         modalities: of the streams; each ends with a chunk marked last.
+        chunks: and gaps, where something is lost in between.
         live: whether it comes at its own pace (a pipe, a camera), rather than as fast as it is read.
     """
 
     name: str
     modalities: tuple[str, ...]
-    chunks: Iterator[Chunk]
+    chunks: Iterator[Chunk | Gap]
     live: bool = False
 
 
@@ -114,12 +115,14 @@ def _adapter_open(world: World, name: str, source: Any, start: float, end: float
     return adapter.open(source, **span)
 
 
-def marked(chunks: Iterable[Chunk], names: Sequence[str], start: float) -> Iterator[Chunk]:
+def marked(chunks: Iterable[Chunk | Gap], names: Sequence[str], start: float) -> Iterator[Chunk | Gap]:
     """The chunks of one container, in time order. A stream that lags says so with empty ones; each has a last one."""
     clocks, empty = dict.fromkeys(names, start), dict.fromkeys(names, torch.zeros(0))
     for chunk in chunks:
         yield chunk
-        clocks[chunk.modality], empty[chunk.modality] = chunk.end, chunk.data[:0]
+        clocks[chunk.modality] = chunk.end
+        if isinstance(chunk, Chunk):
+            empty[chunk.modality] = chunk.data[:0]
         for name, clock in clocks.items():
             if clock < chunk.start - 2 * LAG:
                 clocks[name] = chunk.start - LAG
@@ -130,15 +133,20 @@ def marked(chunks: Iterable[Chunk], names: Sequence[str], start: float) -> Itera
 
 def _one_pass(
     world: World, media: Media, names: tuple[str, ...], start: float, end: float | None, fps: float | None
-) -> Iterator[Chunk]:
+) -> Iterator[Chunk | Gap]:
     """Pictures and sound of one container."""
     video: Any = world.adapters["video"] if "video" in names else None
     audio: Any = world.adapters["audio"] if "audio" in names else None
     seen = min(fps or video.rate, video.rate) if video else 0.0
-    pictures = Pictures(seen, video.config.size) if video else None
-    sound = Sound(int(audio.rate), mono=True) if audio else None
+    pictures = Pictures(seen, video.config.size, holes=True) if video else None
+    sound = Sound(int(audio.rate), mono=True, holes=True) if audio else None
     for piece in read(media, video=pictures, audio=sound, start=start, end=end):
-        if isinstance(piece, Frame):
+        if isinstance(piece, Hole):
+            times = piece.time, piece.end
+            if piece.stream == "video":
+                times = tuple(start + _row(t, video.rate, start) / video.rate for t in times)
+            yield Gap(*times, piece.stream, "missing", media.name)
+        elif isinstance(piece, Frame):
             yield _shown(piece, seen, video.rate, start)
         else:
             yield Chunk(piece.data, piece.time, piece.time + len(piece.data) / audio.rate, "audio")
@@ -146,6 +154,11 @@ def _one_pass(
 
 def _shown(frame: Frame, fps: float, rate: float, start: float) -> Chunk:
     """The rows, at `rate`, through which a frame stands that was looked at with others at `fps`."""
-    first, after = (math.ceil((t - start) * rate - 1e-3) for t in (frame.time, frame.time + 1 / fps))
+    first, after = (_row(t, rate, start) for t in (frame.time, frame.time + 1 / fps))
     data = frame.data.expand(after - first, *frame.data.shape)
     return Chunk(data, start + first / rate, start + after / rate, "video")
+
+
+def _row(time: float, rate: float, start: float) -> int:
+    """The first row, of those at `rate` from `start` on, that is not before `time`."""
+    return math.ceil((time - start) * rate - 1e-3)

@@ -20,7 +20,7 @@ from mmworld.models.opening import Opened
 from mmworld.models.scenes import Scene, Scenes
 from mmworld.stream.ops import prefetch
 from mmworld.stream.policy import Policy
-from mmworld.types import Caption, Chunk, Source
+from mmworld.types import Caption, Chunk, Gap, Source
 
 FASTEST = 8.0
 """Frames looked at a second, at most."""
@@ -91,7 +91,7 @@ class Watcher:
         """What of `source` the model takes, or its stream of one modality; errors as of `stream`."""
         return self._opened(source, None if modality is None else (modality,), start, end, fps)
 
-    def joined(self, opened: Opened) -> Iterator[Chunk]:
+    def joined(self, opened: Opened) -> Iterator[Chunk | Gap]:
         """The chunks of a source."""
         return opened.chunks
 

@@ -33,7 +33,7 @@ class Backoff:
 
 
 def again(
-    connect: Callable[[], Iterable[Chunk]],
+    connect: Callable[[], Iterable[Chunk | Gap]],
     name: str,
     modalities: Sequence[str],
     *,
@@ -74,7 +74,7 @@ def again(
 
 
 def _placed(
-    chunks: Iterable[Chunk], ends: dict[str, float], name: str, now: Callable[[], float]
+    chunks: Iterable[Chunk | Gap], ends: dict[str, float], name: str, now: Callable[[], float]
 ) -> Iterator[Chunk | Gap]:
     """The chunks of one connection on the common clock, after the gap since the last one."""
     shift: float | None = None
@@ -82,9 +82,11 @@ def _placed(
     for chunk in chunks:
         if shift is None:
             shift = max(max(ends.values()), now() - (chunk.end - chunk.start)) - chunk.start
-        moved = replace(chunk, start=chunk.start + shift, end=chunk.end + shift, last=False)
+        moved = replace(chunk, start=chunk.start + shift, end=chunk.end + shift)
+        if isinstance(moved, Chunk):
+            moved = replace(moved, last=False)
         before = ends.get(chunk.modality, 0.0)
-        if chunk.modality in fresh and len(chunk.data):
+        if chunk.modality in fresh and (isinstance(chunk, Gap) or len(chunk.data)):
             fresh.discard(chunk.modality)
             if moved.start > before + HOLE and before > 0.0:
                 yield Gap(before, moved.start, chunk.modality, "outage", name)

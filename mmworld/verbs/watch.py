@@ -26,7 +26,7 @@ from mmworld.stream.again import Backoff, again
 from mmworld.stream.intake import Pressure
 from mmworld.stream.memory import Memory
 from mmworld.stream.policy import Policy
-from mmworld.types import Chunk, Moment, Source
+from mmworld.types import Chunk, Gap, Moment, Source
 from mmworld.verbs.caption import captioner
 from mmworld.verbs.model import loaded
 
@@ -130,7 +130,7 @@ def _device(media: Callable[[], Media], opened: Callable[[Media], Opened]) -> Op
         return first
     known = iter([first])
 
-    def connect() -> Iterator[Chunk]:
+    def connect() -> Iterator[Chunk | Gap]:
         found = next(known, None) or opened(media())
         return (c for c in found.chunks if c.modality in first.modalities)
 
