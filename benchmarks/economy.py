@@ -25,7 +25,8 @@ WAYS = {
 
 
 def measured(world: Any, economy: Any, scenes: int) -> dict[str, Any]:
-    """Scores of captions, the share of tokens that stayed, and CPU seconds of reading and speaking."""
+    """Scores of captions, the share of tokens that stayed, and CPU seconds of reading and speaking, scene by scene as
+    one stream does."""
     from mmworld.evaluate.rendered import unseen_scenes
     from mmworld.generate.decode import answer
     from mmworld.models.session import Session
@@ -45,7 +46,7 @@ def measured(world: Any, economy: Any, scenes: int) -> dict[str, Any]:
             if "video" in session.streams:
                 given += session.streams["video"].given
                 kept += session.streams["video"].kept
-        return [made.text for made in answer(world, contexts)]
+        return [answer(world, [c])[0].text for c in contexts]
 
     scores = {s.name: round(s.value, 4) for s in unseen_scenes(say, scenes)}
     return {"kept": round(kept / given, 4), "seconds": round(time.thread_time() - begun, 2), **scores}

@@ -15,6 +15,7 @@ _PUBLIC = {
     "stream": "mmworld.verbs.caption",
     "recall": "mmworld.verbs.watch",
     "watch": "mmworld.verbs.watch",
+    "Crowd": "mmworld.models.crowd",
     "transcribe": "mmworld.verbs.transcribe",
     "speak": "mmworld.verbs.speak",
     "ask": "mmworld.verbs.ask",
@@ -27,12 +28,14 @@ _PUBLIC = {
     "World": "mmworld.models.world",
     "Session": "mmworld.models.session",
     "Keep": "mmworld.models.keep",
+    "Economy": "mmworld.stream.economy",
     "Captioner": "mmworld.models.captioner",
     "check_modality": "mmworld.models.modality",
     "AtEnd": "mmworld.stream.policy",
     "Every": "mmworld.stream.policy",
     "OnChange": "mmworld.stream.policy",
     "OnDemand": "mmworld.stream.policy",
+    "AsTrained": "mmworld.models.speakhead",
     "AtSilence": "mmworld.modalities.audio.silence",
 }
 __all__ = ["__version__", *_PUBLIC]

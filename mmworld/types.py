@@ -56,7 +56,8 @@ class Gap:
 
     Attributes:
         start, end: seconds on the source's clock, [start, end).
-        reason: a stable word: "outage", "missing", "late", "slow".
+        reason: a stable word: "outage", "missing", "late", "slow", "jump"; "reset" where the source's clock began anew,
+            so that its length is as the machine's clock has it.
         source: what it was to come from.
     """
 
@@ -167,9 +168,15 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What was told of [start, end) seconds of a stream."""
+    """What was told of [start, end) seconds of a stream.
+
+    Attributes:
+        text: "" of what nothing was said of.
+        seen: what the model says when it looks again at what is kept of what was perceived then; "" if it has not.
+    """
 
     start: float
     end: float
     text: str
     source: str = ""
+    seen: str = ""

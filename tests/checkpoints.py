@@ -77,6 +77,29 @@ def answerer(folder: Path) -> tuple[Any, Any, Any]:
     return theirs, fast, transformers.LlavaProcessor(prepare, fast, patch_size=4, **strategy)
 
 
+QWEN_MARKS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+QWEN_CHAT = """{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system
+You are a helpful assistant.<|im_end|>
+{% endif %}<|im_start|>{{ message['role'] }}
+{% for content in message['content'] %}{% if content['type'] in ('image', 'video') %}<|vision_start|><|{{
+content['type'] }}_pad|><|vision_end|>{% else %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+QWEN_BUDGET: dict[str, Any] = {"size": {"shortest_edge": 8 * 8 * 2, "longest_edge": 8 * 8 * 12}, "patch_size": 4}
+
+
+def conversant(folder: Path, name: str = "qwen2_5_vl") -> tuple[Any, Any, Any]:
+    """A Qwen-VL, its vocabulary and its processor of pictures."""
+    import transformers
+
+    fast = vocabulary(folder, *QWEN_MARKS)
+    places = {f"{kind}_token_id": fast.convert_tokens_to_ids(f"<|{kind}_pad|>") for kind in ("image", "video")}
+    prepare = transformers.Qwen2VLImageProcessorPil(**QWEN_BUDGET)
+    prepare.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(QWEN_CHAT)
+    return saved(sized(CASES[name], len(fast), **places), folder), fast, prepare
+
+
 def speaker(folder: Path) -> tuple[Any, Any]:
     """A LLaMA and its vocabulary."""
     fast = vocabulary(folder)

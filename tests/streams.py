@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmworld.models.world import make_adapter
+from mmworld.registry import modalities
 from mmworld.types import Chunk
 
 SMALL = {"dim": 16, "depth": 1, "n_heads": 2, "hidden": 16}
@@ -19,9 +20,11 @@ TINY: dict[str, dict[str, Any]] = {
     "points": SMALL | {"width": 8, "n_centres": 4, "part_points": 3, "max_points": 12, "window": 3},
     "sensor": SMALL | {"width": 8, "rows": 5, "window": 2},
 }
-NAMES = sorted(TINY)
+NAMES = list(modalities)
 SECONDS = {"image": 1.0, "video": 4.0, "audio": 0.7, "points": 2.0, "sensor": 3.0}
 """Longest stream of a test: past the window of the tiny encoder."""
+RATES = {"audio": 16_000, "video": 4, "sensor": 16, "image": 3, "points": 200}
+"""Rows a second."""
 
 
 @lru_cache
@@ -41,7 +44,7 @@ def randomised(module: nn.Module) -> nn.Module:
 def stream(name: str, seconds: float, *, seed: int = 0, start: float = 0.0, size: int = 0) -> Chunk:
     """A whole stream of random data in one chunk."""
     g = torch.Generator().manual_seed(seed)
-    rate = {"audio": 16_000, "video": 4, "sensor": 16, "image": 3, "points": 200}[name]
+    rate = RATES[name]
     n = round(seconds * rate)
     side = size or TINY[name].get("size", 0)
     data: Tensor

@@ -63,6 +63,8 @@ def _borrow(text: str) -> None:
     """The models that a page names, here."""
     if "quantise" in text:
         pytest.importorskip("torchao", reason="the extra 'quantise' is not installed")
+    if "rerun" in text:
+        pytest.importorskip("rerun", reason="the extra 'rerun' is not installed")
     for name, make in BORROWED.items():
         if re.search(rf"(--model |=\"|\(\"){name}\b(?!-)", text):
             pytest.importorskip("transformers", reason="the extra 'dev' is not installed")

@@ -26,7 +26,7 @@ class ToyConfig:
 
 @dataclass
 class ToyState:
-    """Samples that wait for their block, the sum of all samples before them, and what has been emitted."""
+    """Samples that wait for their block, the float64 sum of all samples before them, and what has been emitted."""
 
     waiting: Tensor
     total: Tensor
@@ -53,7 +53,7 @@ class Toy(nn.Module):
         raise NotImplementedError
 
     def init_state(self) -> ToyState:
-        return ToyState(torch.zeros(0, CHANNELS), torch.zeros(CHANNELS))
+        return ToyState(torch.zeros(0, CHANNELS), torch.zeros(CHANNELS, dtype=torch.float64))
 
     def encode(self, chunk: Chunk, state: ToyState | None = None) -> Tokens:
         self.runs += 1
@@ -65,10 +65,11 @@ class Toy(nn.Module):
         n = len(waiting) // self.samples
         state.waiting = waiting[n * self.samples :]
         blocks = waiting[: n * self.samples].unflatten(0, (n, self.samples))
-        sums = torch.cat((state.total[None], state.total + blocks.sum(1).cumsum(0)))
+        sums = torch.cat((state.total[None], state.total + blocks.double().sum(1).cumsum(0)))
         state.total = sums[-1]
-        x = self.linear(blocks.flatten(1)).unflatten(1, (self.tokens, self.dim))
-        x = (x + self.past(sums[:-1] / 10).tanh()[:, None]).flatten(0, 1)
+        dtype = self.linear.weight.dtype
+        x = self.linear(blocks.flatten(1).to(dtype)).unflatten(1, (self.tokens, self.dim))
+        x = (x + self.past((sums[:-1] / 10).to(dtype)).tanh()[:, None]).flatten(0, 1)
         start = state.origin + (state.emitted + torch.arange(n, dtype=torch.float64)) * self.hop
         state.emitted += n
         start = start.repeat_interleave(self.tokens)

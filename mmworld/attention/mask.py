@@ -71,12 +71,13 @@ class Mask:
         """The plainest rule that shows the last `n_queries` of one segment's `n_keys` the same keys as this one."""
         if self.kind == "full" or not n_queries:
             return FULL
-        blocks = self.blocks if self.blocks is not None else (1,) * n_keys
-        windowed = self.window is not None and self.window + self.sinks < len(blocks)
-        if not windowed and n_queries <= next(filter(None, reversed(blocks))):
+        blocks = self.blocks  # of a causal rule they are thousands of ones, and every layer asks
+        n_blocks, last = (n_keys, 1) if blocks is None else (len(blocks), next(filter(None, reversed(blocks))))
+        windowed = self.window is not None and self.window + self.sinks < n_blocks
+        if not windowed and n_queries <= last:
             return FULL
         window, sinks = (self.window, self.sinks) if windowed else (None, 0)
-        if len(blocks) == n_keys and min(blocks) == 1:
+        if blocks is None or (n_blocks == n_keys and min(blocks) == 1):
             return Mask("causal", None, window, sinks)
         return Mask("blocks", blocks, window, sinks)
 

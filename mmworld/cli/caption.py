@@ -19,7 +19,7 @@ class OneOf(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         namespace.every = namespace.at_silence = None
-        namespace.on_change = namespace.at_end = namespace.on_demand = False
+        namespace.on_change = namespace.at_end = namespace.on_demand = namespace.as_trained = False
         setattr(namespace, self.dest, True if self.nargs == 0 else values)
 
 
@@ -38,6 +38,7 @@ def add_speech(parser: argparse.ArgumentParser) -> Any:
     when.add_argument("--on-change", nargs=0, default=False, action=OneOf, help="when what is seen or heard changes")
     silence = "when nobody speaks any more, by Silero's voice activity detector in this ONNX file"
     when.add_argument("--at-silence", metavar="FILE", action=OneOf, help=silence)
+    when.add_argument("--as-trained", nargs=0, default=False, action=OneOf, help="when the model's own head says so")
     when.add_argument("--at-end", nargs=0, default=False, action=OneOf, help="once, of the whole input")
     model = parser.add_argument_group("model")
     add_model(model, "nano")

@@ -148,6 +148,8 @@ def _extras() -> Iterator[Fact]:
     yield _installed("torchao", "quantise", "weights of int8 and int4")
     yield _installed("lightning", "train", "mmworld train")
     yield _installed("llguidance", "grammar", "an answer in JSON by a schema")
+    yield _installed("rerun-sdk", "rerun", "mmworld watch --rerun")
+    yield _installed("websockets", "websocket", "ws: and wss: streams")
     found = shutil.which("espeak-ng")
     yield Fact(
         "espeak-ng",

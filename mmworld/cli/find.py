@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{shown(args.memory)}: no such file", hint="mmworld watch --memory writes one")
     span = (args.start or 0.0, math.inf if args.end is None else args.end)
     moments = recall(args.memory, args.question, model=args.model, device=args.device, most=args.most, span=span)
-    lines = [f"[{clock(m.start)} --> {clock(m.end)}]  {m.text}" for m in moments]
-    found = [{"start": m.start, "end": m.end, "text": m.text, "source": m.source} for m in moments]
+    lines = [f"[{clock(m.start)} --> {clock(m.end)}]  {m.text or f'({m.seen})'}" for m in moments]
+    found = [{"start": m.start, "end": m.end, "text": m.text, "seen": m.seen, "source": m.source} for m in moments]
     report("\n".join(lines) or "nothing found", {"moments": found}, as_json=args.json)
     return 0

@@ -68,6 +68,17 @@ def positive(text: str) -> float:
     return value
 
 
+def similarity(text: str) -> float:
+    """A cosine above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0 and at most 1")
+    return value
+
+
 def count(text: str) -> int:
     """A whole number from 1 up."""
     if not text.isdecimal() or int(text) < 1:

@@ -11,7 +11,7 @@ from typing import Any
 from mmworld.cli.console import SCHEMA_VERSION, shown
 from mmworld.cli.formats import FORMATS, Origin, segment
 from mmworld.errors import ResourceError, UsageError
-from mmworld.models.events import Failure, repeats
+from mmworld.models.events import Failure, Stall, repeats
 from mmworld.models.provisional import Provisional
 from mmworld.types import Caption, Gap
 
@@ -20,7 +20,7 @@ SUFFIXES = ("jsonl", "srt", "vtt", "txt", "tsv")
 
 
 def record(event: Any, i: int, origin: Origin) -> dict[str, Any]:
-    """An event as one JSON object; `i` counts those before it, answers left out."""
+    """An event as one JSON object; `i` counts those before it that are said again by a run that is gone on with."""
     about = {**vars(origin), "schema_version": SCHEMA_VERSION}
     if isinstance(event, Caption):
         return {"event": "caption", **segment(i, event), "confidence": round(event.confidence, 4), **about}
@@ -32,7 +32,12 @@ def record(event: Any, i: int, origin: Origin) -> dict[str, Any]:
         return {"event": "gap", **times, "modality": event.modality, "reason": event.reason, **about}
     if isinstance(event, Failure):
         return {"event": "fault", "of": event.source, "message": str(event.error), **about}
-    moments = [{"start": round(m.start, 3), "end": round(m.end, 3), "text": m.text} for m in event.moments]
+    if isinstance(event, Stall):
+        what = {"part": event.part, "of": event.of, "seconds": round(event.seconds, 3)}
+        return {"event": "stall", **what, "where": event.where, "over": event.over, **about}
+    moments = [
+        {"start": round(m.start, 3), "end": round(m.end, 3), "text": m.text, "seen": m.seen} for m in event.moments
+    ]
     answer = {"time": round(event.time, 3), "question": event.question, "text": event.text, "moments": moments}
     sure = {"avg_logprob": round(event.score, 4), "confidence": round(math.exp(event.score), 4)}
     return {"event": "answer", **answer, **sure, **about}
@@ -102,7 +107,7 @@ class Journal:
 
     def _counts(self, piece: bytes) -> bool:
         if self.kind == "jsonl":
-            return not piece.startswith(b'{"event": "answer"')
+            return not piece.startswith((b'{"event": "answer"', b'{"event": "stall"'))
         return (b"-->" in piece) if self.kind in ("srt", "vtt") else piece + b"\n" != FORMATS[self.kind].head.encode()
 
     def _append(self, text: str) -> None:

@@ -41,7 +41,7 @@ def plan(inputs: Sequence[str], formats: Sequence[str], output: str | None, plot
         if Path(plot).suffix.lower() not in PICTURES:
             raise UsageError(f"--plot {plot!r} names no picture", hint=f"one of {', '.join(PICTURES)}")
         for i, (name, targets) in enumerate(zip(inputs, planned, strict=True)):
-            targets["plot"] = Path(_fill(plot, name, "png", i))
+            targets["plot"] = Path(fill(plot, name, "png", i))
     _check_distinct(inputs, planned)
     return planned
 
@@ -51,13 +51,26 @@ def existing(targets: Targets) -> list[Path]:
     return [path for path in targets.values() if path is not None and os.path.lexists(path)]
 
 
+def fill(template: str, name: str, ext: str, index: int) -> str:
+    """A name made from a template, for the input `name`; UsageError if a field of it is unknown."""
+    file = base(name)
+    values = {"stem": _stem(file), "ext": ext, "name": _stem(file, whole=True), "index": str(index)}
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise UsageError(f"{{{match[1]}}} in {template!r}", hint=f"known: {', '.join(FIELDS)}")
+        return values[match[1]]
+
+    return re.sub(r"\{(\w*)\}", value, template)
+
+
 def _files(inputs: Sequence[str], formats: Sequence[str], output: str) -> list[Targets]:
     suffix = Path(output).suffix[1:]
     if not formats:
         formats = [suffix if suffix in FORMATS else "txt"]
     if "{" not in output and (suffix not in FORMATS or os.path.isdir(output)):
         output = os.path.join(output, "{stem}.{ext}")
-    return [{f: Path(_fill(output, name, f, i)) for f in formats} for i, name in enumerate(inputs)]
+    return [{f: Path(fill(output, name, f, i)) for f in formats} for i, name in enumerate(inputs)]
 
 
 def _stdout(inputs: Sequence[str], formats: Sequence[str]) -> Targets:
@@ -67,18 +80,6 @@ def _stdout(inputs: Sequence[str], formats: Sequence[str]) -> Targets:
     if len(inputs) > 1 and name in ("srt", "vtt", "tsv"):
         raise UsageError(f"{name} of {len(inputs)} inputs cannot share standard output", hint="-o DIR, or -f jsonl")
     return {name: None}
-
-
-def _fill(template: str, name: str, ext: str, index: int) -> str:
-    file = base(name)
-    values = {"stem": _stem(file), "ext": ext, "name": _stem(file, whole=True), "index": str(index)}
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in values:
-            raise UsageError(f"{{{match[1]}}} in -o {template!r}", hint=f"known: {', '.join(FIELDS)}")
-        return values[match[1]]
-
-    return re.sub(r"\{(\w*)\}", value, template)
 
 
 def _stem(file: str, *, whole: bool = False) -> str:

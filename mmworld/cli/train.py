@@ -29,6 +29,11 @@ def run(args: argparse.Namespace) -> int:
     path = _find(args.recipe)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     out = train(path, args.override)
+    if out.is_file():  # of a listen/speak head
+        folder = out.parents[1]
+        text = f"{out}: trained; --as-trained goes by it where {folder} is the model's"
+        report(text, {"folder": str(folder), "done": True}, as_json=args.json)
+        return 0
     done = (out / WEIGHTS).is_file()
     text = (
         f"{out}: trained; mmworld caption --model {out}" if done else f"{out}: steps are left, the same command goes on"

@@ -1,11 +1,14 @@
-"""What a terminal shows while a stream is watched: how far each source is, what waits, what was left out."""
+"""What a terminal shows while a stream is watched: how far each source is, what waits, what was left out, how late the
+captions are, and what is held."""
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +18,12 @@ from mmworld.cli.inputs import base
 
 EVERY = 0.5
 """Seconds between two looks."""
+LOOKS = 20
+"""Over so many of them a rate is taken."""
 STALLED = 5.0
 """Seconds without anything after which a live source counts as stalled."""
+PARTS = (0.5, 0.95)
+"""Of the captions, within whose delays they came."""
 
 
 @contextmanager
@@ -35,24 +42,44 @@ def view(live: Any, kind: str) -> Iterator[None]:
         thread.join(2 * EVERY)
 
 
-def state(live: Any, now: float) -> dict[str, Any]:
-    """How a stream stands, as plain data."""
-    sources = []
-    for lane in live.lanes:
-        quiet = now - lane.arrived
-        sources.append(
-            {
-                "source": shown(base(lane.name), 40),
-                "time": round(max(max(lane.clocks.values(), default=0.0), 0.0), 3),
-                "waiting": len(lane.items),
-                "left_out": dict(lane.counts),
-                "quiet": round(quiet, 1),
-                "state": "ended" if lane.ended else "stalled" if lane.live and quiet > STALLED else "read",
-            }
-        )
-    late = {f"p{round(100 * part)}": round(live.delay(part), 3) for part in (0.5, 0.95)}
-    held = {"state_bytes": live.nbytes, "resident_bytes": resident()}
-    return {"sources": sources, "delay": late, "unsaid": live.unsaid, **held}
+class Looks:
+    """Looks at a stream again and again; its rates are those since the look before the last LOOKS."""
+
+    def __init__(self, live: Any) -> None:
+        self._live = live
+        self._before: deque[tuple[float, list[float]]] = deque(maxlen=LOOKS)
+
+    def state(self, now: float) -> dict[str, Any]:
+        """How it stands at `now`, seconds of the machine's clock, as plain data."""
+        live = self._live
+        times = [max(0.0, *lane.clocks.values()) for lane in live.lanes]
+        then, there = self._before[0] if self._before else (now, times)
+        self._before.append((now, times))
+        rates = [(a - b) / (now - then) if now > then else None for a, b in zip(times, there, strict=True)]
+        return {
+            "sources": [_source(*x, now) for x in zip(live.lanes, times, rates, strict=True)],
+            "captions": live.captions,
+            "unsaid": live.unsaid,
+            "stalls": [shown(str(stall), 200) for stall in live.stalls],
+            "delay": {f"p{round(100 * part)}": round(live.delay(part), 3) for part in PARTS},
+            "tokens": {n: {"made": made, "left_out": made - kept} for n, (made, kept) in live.tokens.items()},
+            "state_bytes": live.nbytes,
+            "resident_bytes": resident(),
+        }
+
+
+def _source(lane: Any, there: float, rate: float | None, now: float) -> dict[str, Any]:
+    quiet = now - lane.arrived
+    return {
+        "source": shown(base(lane.name), 40),
+        "time": round(there, 3),
+        "rate": None if rate is None else round(rate, 2),
+        "waiting": len(lane.items),
+        "left_out": dict(lane.counts),
+        "quiet": round(quiet, 1),
+        "one_in": lane.step,
+        "state": "ended" if lane.ended else "stalled" if lane.live and quiet > STALLED else "read",
+    }
 
 
 def resident() -> int:
@@ -67,10 +94,11 @@ def resident() -> int:
 
 
 def _lines(live: Any, done: threading.Event) -> None:
-    import json
-
-    while not done.wait(EVERY):
-        print(json.dumps({"event": "watching", **state(live, time.monotonic())}), file=sys.stderr, flush=True)
+    """A line at each look, and one at the end."""
+    looks, more = Looks(live), True
+    while more:
+        more = not done.wait(EVERY)
+        print(json.dumps({"event": "watching", **looks.state(time.monotonic())}), file=sys.stderr, flush=True)
 
 
 def _drawn(live: Any, done: threading.Event) -> None:
@@ -78,31 +106,61 @@ def _drawn(live: Any, done: threading.Event) -> None:
     from rich.live import Live as Screen
 
     redirected = sys.stdout is not None and sys.stdout.isatty()
-    console = Console(stderr=True)
-    speeds: dict[str, tuple[float, float]] = {}
-    with Screen(console=console, transient=True, auto_refresh=False, redirect_stdout=redirected) as screen:
+    looks = Looks(live)
+    with Screen(console=Console(stderr=True), transient=True, auto_refresh=False, redirect_stdout=redirected) as screen:
         while not done.wait(EVERY):
-            screen.update(table(state(live, time.monotonic()), speeds, time.monotonic()), refresh=True)
+            screen.update(table(looks.state(time.monotonic())), refresh=True)
 
 
-def table(now: dict[str, Any], speeds: dict[str, tuple[float, float]], at: float) -> Any:
-    """The state as a table for people; `speeds` remembers where each source was."""
+def table(now: dict[str, Any]) -> Any:
+    """The state for people: a row for each source, and what holds for all below."""
+    from rich.console import Group
+
+    return Group(_sources(now["sources"]), _summary(now))
+
+
+def _sources(sources: list[dict[str, Any]]) -> Any:
+    """Where it is narrow, names are cut and what was left out is wrapped; figures never are."""
     from rich.table import Table
+    from rich.text import Text
 
-    found = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("source", "time", "speed", "waits", "left out", ""):
-        found.add_column(name, justify="left" if name in ("source", "left out", "") else "right")
-    for source in now["sources"]:
-        name, time_there = source["source"], source["time"]
-        was, then = speeds.get(name, (time_there, at))
-        speed = f"{(time_there - was) / (at - then):.1f}x" if at > then else ""
-        speeds.setdefault(name, (time_there, at))
-        out = ", ".join(f"{n} {reason}" for reason, n in source["left_out"].items())
-        found.add_row(name, clock(time_there), speed, str(source["waiting"]), out, source["state"])
-    late, mib = now["delay"], [now[k] / 2**20 for k in ("state_bytes", "resident_bytes")]
-    unsaid = f", {now['unsaid']} untold" if now["unsaid"] else ""
-    found.caption = (
-        f"late {late['p50']:.2f} s, one in twenty {late['p95']:.2f} s{unsaid}; {mib[0]:.0f} of {mib[1]:.0f} MiB"
-    )
-    found.caption_justify = "left"
+    found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    found.add_column("source", overflow="ellipsis", min_width=8)
+    for name, width in (("time", 8), ("rate", 5), ("waits", 5)):
+        found.add_column(name, justify="right", no_wrap=True, min_width=width)
+    found.add_column("left out", min_width=8)
+    found.add_column("state", no_wrap=True, min_width=12)
+    for s in sources:
+        rate = "" if s["rate"] is None or s["state"] == "ended" else f"{s['rate']:.1f}x"
+        out = ", ".join(f"{n} {reason}" for reason, n in s["left_out"].items())
+        thinned = f", 1 in {s['one_in']}" if s["one_in"] > 1 else ""
+        state = f"{s['quiet']:.0f} s quiet" if s["state"] == "stalled" else s["state"] + thinned
+        found.add_row(Text(s["source"]), clock(s["time"])[:-2], rate, str(s["waiting"]), out, state)
     return found
+
+
+def _summary(now: dict[str, Any]) -> Any:
+    """A line each of captions, their latency, tokens, where any were left out, and memory."""
+    from rich.table import Table
+    from rich.text import Text
+
+    found = Table.grid(padding=(0, 2, 0, 0))
+    found.add_column(style="dim", no_wrap=True, min_width=8)
+    found.add_column(overflow="fold")
+    unsaid = f", {now['unsaid']} untold" if now["unsaid"] else ""
+    found.add_row("captions", f"{now['captions']}{unsaid}")
+    if now["captions"]:
+        found.add_row("latency", ", ".join(f"{part} {late:.2f} s" for part, late in now["delay"].items()))
+    if thinned := spared({n: (t["made"], t["made"] - t["left_out"]) for n, t in now["tokens"].items()}):
+        found.add_row("tokens", "; ".join(thinned))
+    for stall in now["stalls"]:
+        found.add_row("hangs", Text(stall))
+    held, resident = (f"{now[k] / 2**20:.0f} MiB" for k in ("state_bytes", "resident_bytes"))
+    found.add_row("memory", f"{held} of the stream, {resident} in all")
+    return found
+
+
+def spared(tokens: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Of each sense of which tokens were left out, how many of how many; `tokens` are those of a `Live`."""
+    gone = {n: (made - kept, made) for n, (made, kept) in tokens.items() if kept < made}
+    return [f"{n}: {left_out} of {made} left out ({left_out / made:.0%})" for n, (left_out, made) in gone.items()]

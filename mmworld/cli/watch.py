@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import math
 import threading
-from collections import deque
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmworld.cli import outputs, sources, view
 from mmworld.cli.caption import OneOf, add_speech
-from mmworld.cli.console import say, shown
-from mmworld.cli.flags import SWITCH, positive
-from mmworld.cli.formats import Origin, clock
-from mmworld.cli.formats import live as live_line
-from mmworld.cli.inputs import add_gate, base, is_address, opened, settle_gate, span
-from mmworld.cli.journal import SUFFIXES, Journal, record
-from mmworld.cli.view import view
-from mmworld.errors import UsageError
-from mmworld.models.events import Failure
-from mmworld.models.provisional import Provisional
-from mmworld.types import Caption, Gap
-
-LISTED = 500
-"""Captions of a plot, the last ones."""
-MODALITIES = ("video", "audio", "points", "sensor", "image")
+from mmworld.cli.console import say
+from mmworld.cli.flags import SWITCH, positive, similarity
+from mmworld.cli.formats import Origin
+from mmworld.cli.inputs import add_gate, settle_gate, span
+from mmworld.cli.journal import SUFFIXES
+from mmworld.models.events import STALL, Failure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `mmworld watch`."""
-    there = "file, folder, - for stdin, /dev/video0, mic:, mic:NAME, screen:, rtsp://…, rtmp://…, https://….m3u8"
-    parser.add_argument("source", metavar="SOURCE", help=there)
+    there = (
+        "file, folder, - for stdin, /dev/video0, mic:, mic:NAME, screen:, rtsp://…, rtmp://…, ws://…, https://….m3u8"
+    )
+    each = f"{there}; several are watched side by side, each a stream of its own"
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=each)
     joined = "another source on the same clock: sensor=log.csv; repeatable"
     parser.add_argument("--with", dest="others", action="append", default=[], metavar="SENSE=SOURCE", help=joined)
     when = add_speech(parser)
@@ -44,14 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--real-time", **SWITCH, help="play files no faster than they were recorded")
     group.add_argument(
         "--pressure",
-        choices=("drop", "block"),
+        choices=("drop", "thin", "block"),
         default="drop",
-        help="where the model is slower than a live source: leave out the oldest frames, or have it wait (drop)",
+        help="where the model is slower than a live source: leave out the oldest frames, every second, fourth, … of "
+        "those that come, or have it wait (drop)",
     )
     group.add_argument("--patience", type=positive, default=2.0, metavar="S", help="wait for a stream that lags (2)")
+    hangs = f"name what made no progress for S seconds, and where ({STALL:g})"
+    group.add_argument("--stall", type=positive, default=STALL, metavar="S", help=hangs)
     followed = "wait for what is added to a file, or appears in a folder, until it is removed"
     group.add_argument("--follow", **SWITCH, help=followed)
     group.add_argument("--keep", type=positive, metavar="S", help="remember the last S seconds across captions")
+    alike = "leave out tokens of film whose cosine with the last one kept in their place is over X (0.97 costs little)"
+    group.add_argument("--economy", type=similarity, metavar="X", help=alike)
     group.add_argument("--fps", type=positive, metavar="N", help="frames a second that the model sees")
     group.add_argument("--ask", metavar="FILE", help="questions, one a line, asked as they come; - for stdin")
     written = parser.add_argument_group("what is written")
@@ -63,88 +62,87 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", metavar="FILE", help="keeps what was told, to be found when asked; see mmworld find"
     )
     written.add_argument("--plot", metavar="FILE", help="draw a timeline at the end (png, svg, pdf)")
+    recorded = "frames, wave, points and what was told, for the rerun viewer (.rrd)"
+    written.add_argument("--rerun", metavar="FILE", help=recorded)
     written.add_argument("--save-every", type=positive, default=60.0, metavar="S", help="seconds between saves (60)")
     written.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="on stderr")
     written.add_argument("--json", **SWITCH, help="an object for each event on standard output")
-    allowed = "rtsp:, rtmp: and https:….m3u8 streams may come from HOST[:PORT]; repeatable"
+    allowed = "rtsp:, rtmp:, ws: and https:….m3u8 streams may come from HOST[:PORT]; repeatable"
     add_gate(parser).add_argument("--allow-host", action="append", default=[], metavar="HOST", help=allowed)
 
 
 def run(args: argparse.Namespace) -> int:
     """Watch until the sources end; 0, or 3 if one of them failed."""
+    from mmworld.cli.model import chosen
+    from mmworld.models.crowd import Crowd
+
     settle_gate(args)
-    if args.state and args.end is not None:
-        raise UsageError("--end with --state: what has ended is not gone on with", hint="leave one out; Ctrl-C saves")
-    outputs = [Path(o) for o in args.output]
-    if bad := [o for o in outputs if o.suffix.removeprefix(".") not in SUFFIXES]:
-        raise UsageError(f"-o {shown(str(bad[0]))}: not one of .{', .'.join(SUFFIXES)}")
-    resume = Path(args.state) if args.state and Path(args.state).exists() else None
-    faults = 0
-    source, others = _source(args.source, args), _others(args)
+    each = sources.apart(args)
+    for one in each:
+        outputs.check(one)
+    model, faults = functools.cache(lambda: chosen(args)), 0  # a source that is refused is so before it is loaded
     with ExitStack() as scope:
-        drawing = scope.enter_context(_drawn(args))
-        live, origin = _live(args, source, others, resume, drawing.tap)
-        scope.enter_context(live)
-        journals = [_journal(path, origin, live, resume, _waits(args)) for path in outputs]
-        for journal in journals:
-            scope.callback(journal.close)
-        scope.enter_context(view(live, args.progress))
-        scope.enter_context(_kept(live, args))
+        watched = [scope.enter_context(closing(Watched(one, model, alone=len(each) == 1))) for one in each]
+        crowd = scope.enter_context(Crowd([w.live for w in watched]))
+        scope.enter_context(view.view(crowd, args.progress))
+        for w in watched:
+            scope.enter_context(_kept(w.live, w.args))
         if args.ask:
-            threading.Thread(target=_ask, args=(live, args.ask), daemon=True, name="ask").start()
-        count = live.before
-        for event in live:
-            for journal in journals:
-                journal.add(event)
-            drawing.add(event)
-            _print(event, count.events, origin, args.json)
-            count = count.with_(event)
+            threading.Thread(target=_ask, args=(crowd, args.ask), daemon=True, name="ask").start()
+        by_live = {w.live: w for w in watched}
+        for live, event in crowd:
+            by_live[live].add(event)
             faults += isinstance(event, Failure)
-    for media in (source, *others.values()):
-        for warning in getattr(media, "warnings", ()):
-            say(f"{media.name}: {warning}")
+    for warning in (warning for w in watched for warning in w.warnings):
+        say(warning)
+    for spared in view.spared(crowd.tokens):
+        say(f"tokens of {spared}")
     return 3 if faults else 0
 
 
-class _Drawing:
-    """A timeline and the last captions of it, to be drawn; nothing where none is wanted."""
+class Watched:
+    """A stream that is watched, and what is written of it; `alone` if there is no other."""
 
-    def __init__(self, path: str | None) -> None:
-        self.captions: deque[Any] = deque(maxlen=LISTED)
-        self.tap = None
-        if path:
-            from mmworld.cli.timeline import Timeline
+    def __init__(self, args: argparse.Namespace, model: Callable[[], Any], *, alone: bool) -> None:
+        self.args = args
+        resume = Path(args.state) if args.state and Path(args.state).exists() else None
+        gone_on = {"resumed": resume is not None, "waits": sources.wait(args)}
+        with ExitStack() as scope:
+            source, others = sources.source(args.source, args), sources.others(args)
+            pictures = [scope.enter_context(closing(p)) for p in outputs.pictured(args, **gone_on)]
+            self.live, origin = _live(args, model(), source, others, resume, outputs.tap(pictures))
+            scope.enter_context(self.live)
+            journals = outputs.journals(args, origin, self.live, **gone_on)
+            for journal in journals:
+                scope.enter_context(closing(journal))
+            printed = outputs.Printed(origin, self.live.before, as_json=args.json, named=not alone)
+            self._told = [*journals, *pictures, printed]
+            self._said = [source, *others.values(), *pictures]
+            self._scope = scope.pop_all()
 
-            self.timeline = Timeline()
-            self.tap = self.timeline.add
+    @property
+    def warnings(self) -> list[str]:
+        """What there was to say of its sources and its files."""
+        return [f"{one.name}: {warning}" for one in self._said for warning in getattr(one, "warnings", ())]
 
     def add(self, event: Any) -> None:
-        if self.tap and isinstance(event, Caption):
-            self.captions.append(event)
+        """Write an event everywhere."""
+        for output in self._told:
+            output.add(event)
 
-
-@contextmanager
-def _drawn(args: argparse.Namespace) -> Iterator[_Drawing]:
-    """Draw what was watched, when it has ended or was stopped."""
-    drawing = _Drawing(args.plot)
-    try:
-        yield drawing
-    finally:
-        if args.plot and drawing.captions:
-            from mmworld.cli.plot import draw
-
-            draw(drawing.timeline, list(drawing.captions), Path(args.plot), title=shown(base(args.source)))
+    def close(self) -> None:
+        self._scope.close()
 
 
 def _live(
-    args: argparse.Namespace, source: Any, others: dict[str, Any], resume: Path | None, tap: Any
-) -> tuple[Any, Any]:
+    args: argparse.Namespace, model: Any, source: Any, others: dict[str, Any], resume: Path | None, tap: Any
+) -> tuple[Any, Origin]:
     import torch
 
-    from mmworld.cli.model import chosen
     from mmworld.cli.work import policy
     from mmworld.models.keep import Keep
     from mmworld.models.zoo import find
+    from mmworld.stream.economy import Economy
     from mmworld.verbs.watch import watch
     from mmworld.weights.shards import revision
 
@@ -152,45 +150,12 @@ def _live(
     origin = Origin(args.source, args.model, revision(find(args.model)), args.seed)
     how = {"policy": policy(args), "prompt": args.prompt, "real_time": args.real_time, "pressure": args.pressure}
     how |= {"keep": Keep(args.keep) if args.keep else None}
+    how |= {"economy": {"video": Economy(args.economy)} if args.economy else None}
     how |= {"provisional": args.provisional or math.inf}
     how |= {"allow_hosts": [] if args.offline else args.allow_host, "follow": args.follow}
+    how |= {"stall": args.stall, "alarm": lambda stall: say(str(stall))}
     how |= {"patience": args.patience, "fps": args.fps, "memory": args.memory, **span(args)}
-    return watch(source, model=chosen(args), resume=resume, tap=tap, **others, **how), origin
-
-
-def _others(args: argparse.Namespace) -> dict[str, Any]:
-    """The sources beside the first, by their senses."""
-    others: dict[str, Any] = {}
-    for text in args.others:
-        name, equals, source = text.partition("=")
-        if not equals or name not in MODALITIES:
-            raise UsageError(f"--with {shown(text)}: give SENSE=SOURCE, of {', '.join(MODALITIES)}")
-        if name in others:
-            raise UsageError(f"--with {name}= twice", hint="one session has one source of each sense")
-        others[name] = _source(source, args)
-    return others
-
-
-def _source(name: str, args: argparse.Namespace) -> Any:
-    from mmworld.media.devices import is_device
-
-    follow = args.follow and not is_address(name)
-    return name if is_device(name) or Path(name).is_dir() or follow else opened(name, args)
-
-
-def _waits(args: argparse.Namespace) -> bool:
-    """Whether the sources are still where they were when a process that was stopped goes on."""
-    from mmworld.media.devices import is_device
-
-    names = [args.source, *(text.partition("=")[2] for text in args.others)]
-    return not any(name == "-" or is_device(name) for name in names)
-
-
-def _journal(path: Path, origin: Any, live: Any, resume: Path | None, waits: bool) -> Journal:
-    if resume is None:
-        return Journal(path, origin)
-    said = live.before.events if path.suffix == ".jsonl" else live.before.captions
-    return Journal(path, origin, said if waits else math.inf)
+    return watch(source, model=model, resume=resume, tap=tap, **others, **how), origin
 
 
 @contextmanager
@@ -217,35 +182,15 @@ def _kept(live: Any, args: argparse.Namespace) -> Iterator[None]:
         done.set()
 
 
-def _ask(live: Any, path: str) -> None:
+def _ask(crowd: Any, path: str) -> None:
     with open(0 if path == "-" else path, encoding="utf-8", errors="replace", closefd=path != "-") as lines:
         for line in lines:
             if line.strip():
-                live.ask(line.strip()).add_done_callback(_refused)
+                for future in crowd.ask(line.strip()):
+                    future.add_done_callback(_refused)
 
 
 def _refused(future: Any) -> None:
     """Say why a question has no answer: the model may not take any."""
     if not future.cancelled() and (error := future.exception()) is not None:
         say(str(error))
-
-
-def _print(event: Any, i: int, origin: Origin, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(record(event, i, origin)), flush=True)
-    elif isinstance(event, Failure):
-        say(str(event.error))
-    else:
-        print(_line(event, origin), flush=True)
-
-
-def _line(event: Any, origin: Origin) -> str:
-    if isinstance(event, Caption):
-        return live_line(0, event, origin).rstrip("\n")
-    if isinstance(event, Gap):
-        return f"[{clock(event.start)} --> {clock(event.end)}]  (no {event.modality}: {event.reason})"
-    if isinstance(event, Provisional):
-        told = event.caption
-        return f"[{clock(told.start)} --> {clock(told.end)} …]  {told.text}"
-    recalled = "".join(f"\n    {clock(m.start)}  {m.text}" for m in event.moments)
-    return f"[{clock(event.time)}] {event.question} {event.text}{recalled}"

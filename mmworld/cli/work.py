@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mmworld.cli.timeline import Timeline
     from mmworld.media.gate import Media
     from mmworld.models.captioner import Captioner
-    from mmworld.models.watcher import Watcher
+    from mmworld.models.watcher import Borrowed
 
 NANO = "nano knows a small world (rendered scenes, everyday sounds, digits, plain photographs); --model takes others"
 LOST = ("truncated", "corrupt")
@@ -61,7 +61,7 @@ class Entry:
         return not any(warning.startswith(LOST) for warning in self.warnings)
 
 
-def captioner(model: Any, args: argparse.Namespace) -> Captioner | Watcher:
+def captioner(model: Any, args: argparse.Namespace) -> Captioner | Borrowed[Any]:
     """What captions with a model, as the flags say."""
     from mmworld.verbs import caption
 
@@ -220,6 +220,11 @@ def policy(args: argparse.Namespace) -> Any:
         from mmworld.modalities.audio.silence import AtSilence
 
         return AtSilence(args.at_silence)
+    if args.as_trained:
+        from mmworld.models.speakhead import AsTrained
+        from mmworld.models.zoo import find
+
+        return AsTrained(find(args.model))
     return OnChange() if args.on_change else Every(args.every or 5.0)
 
 

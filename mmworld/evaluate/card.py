@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from mmworld import config
 from mmworld.models.load import find
+from mmworld.models.speakhead import HEAD, KIND
 from mmworld.models.world import CONFIG, WEIGHTS, WorldConfig
 from mmworld.train import real
 from mmworld.train.recipe import Recipe
@@ -54,20 +56,38 @@ CANNOT = (
 def write(report: dict[str, Any], recipes: Sequence[Recipe], folder: Path | str) -> Path:
     """Put the card into the model's folder; `report` is what `mmworld eval` wrote as JSON, `recipes` are the run's."""
     folder = find(folder)
-    text = render(report, recipes, config.load(WorldConfig, folder / CONFIG), _parameters(folder))
+    text = render(report, recipes, config.load(WorldConfig, folder / CONFIG), _parameters(folder), head(folder))
     write_atomic(folder / CARD, text.encode())
     return folder / CARD
 
 
-def render(report: dict[str, Any], recipes: Sequence[Recipe], world: WorldConfig, parameters: int) -> str:
-    """The card as Markdown."""
+def head(folder: Path) -> str:
+    """What there is to say of the listen/speak head in a model's folder; nothing where there is none."""
+    if not (folder / HEAD).is_file():
+        return ""
+    header = read_header(folder / HEAD)
+    about = json.loads(header.pop("__metadata__")[KIND])["about"]
+    recipe, weights = about["recipe"], sum(math.prod(t["shape"]) for t in header.values())
+    kinds = _listed([f"{n} {kind}" for kind, n in recipe["streams"].items()])
+    return (
+        f"`mmworld train nano_speak` (seed {recipe['seed']}): a listen/speak head of {weights:,} weights for "
+        f"`--as-trained`, in {recipe['passes']} passes through rendered streams of {recipe['seconds']:g} s ({kinds}). "
+        f"On {recipe['held_out']} more of each, on which its threshold was chosen, it speaks at the right times with "
+        f"an F1 of {about['f1']:.2f}; `benchmarks/when_to_speak.py` measures it on others."
+    )
+
+
+def render(
+    report: dict[str, Any], recipes: Sequence[Recipe], world: WorldConfig, parameters: int, speaks: str = ""
+) -> str:
+    """The card as Markdown; `speaks` is what there is to say of a listen/speak head."""
     parts = (
         f"# mmworld-nano\n\nA captioner of video, images, sound, point clouds and sensor series with "
         f"{parameters / 1e6:.1f} M parameters, trained from scratch. It shows what mmworld does on any machine, and "
         "it knows a small world.\n\n"
         "**Licence of the weights: non-commercial research only**, because Flickr8k, which they learnt from, is.",
         "## Training data\n\n" + _data(recipes),
-        "## Recipe\n\n" + _recipe(recipes, world),
+        "## Recipe\n\n" + _recipe(recipes, world) + (f"\n\n{speaks}" if speaks else ""),
         f"## Scores\n\n{_measured(report)}\n\n{_scores(report)}",
         "## What it cannot do\n\n" + "\n".join(f"- {line}" for line in CANNOT),
     )

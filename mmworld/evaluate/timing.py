@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmworld.evaluate.metrics import tokenize
+from mmworld.stream.answers import answered
 from mmworld.types import Caption
 
 
@@ -57,18 +58,6 @@ def timing(said: Sequence[Caption], true: Sequence[Caption], *, tolerance: float
         1 - min(len(spoken) / steps, 1.0),
         float(np.mean(_fluencies(said, true, answers, tolerance, step))),
     )
-
-
-def answered(said: Sequence[Caption], true: Sequence[Caption], tolerance: float) -> dict[int, int]:
-    """Index of an event to that of what answers it, one to one and in order, as many as there can be."""
-    found: dict[int, int] = {}
-    i = j = 0
-    while i < len(said) and j < len(true):
-        late = said[i].end - true[j].end
-        if abs(late) <= tolerance + 1e-6:
-            found[j] = i
-        i, j = i + (late <= tolerance + 1e-6), j + (late >= -tolerance - 1e-6)
-    return found
 
 
 def _difference(said: Sequence[float], edges: Sequence[float]) -> float:

@@ -23,5 +23,5 @@ def samples(
         LimitError: beyond the budget.
     """
     for piece in read(media, audio=Sound(rate, mono), start=start, end=end):
-        assert isinstance(piece, Samples)
-        yield piece
+        if isinstance(piece, Samples):
+            yield piece

@@ -21,12 +21,14 @@ from mmworld.media import probe
 from mmworld.media.budget import Budget
 from mmworld.media.gate import Media
 from mmworld.media.hls import open_hls
-from mmworld.media.hosts import require_host
+from mmworld.media.hosts import endpoint, require_host
 from mmworld.media.sniff import Format
 from mmworld.media.source import printable
+from mmworld.media.tls import checked, distrust
+from mmworld.media.websocket import open_websocket
 
 _LOCAL = re.compile(r"/dev/video\d+|(?P<kind>mic|screen):(?P<name>[^\0\n]*)")
-_REMOTE = re.compile(r"(?P<scheme>rtsps?|rtmps?)://.*|https://[^?#]*\.m3u8(\?.*)?", re.DOTALL)
+_REMOTE = re.compile(r"(?P<scheme>rtsps?|rtmps?|wss?)://.*|https://[^?#]*\.m3u8(\?.*)?", re.DOTALL)
 _RTSP = {"rtsp_transport": "tcp", "max_delay": "500000"}
 _NETWORK = {
     # without "rtsp" among the protocols FFmpeg follows no redirect
@@ -58,6 +60,10 @@ class _Input(NamedTuple):
     format: str
     options: dict[str, str]
 
+    @property
+    def encrypted(self) -> bool:
+        return self.address.startswith(("rtsps:", "rtmps:"))
+
 
 def is_device(address: str) -> bool:
     """Whether this names a live source rather than a file."""
@@ -68,7 +74,7 @@ def open_device(
     address: str, *, allow_hosts: Sequence[str] = (), timeout: float = 10.0, budget: Budget | None = None
 ) -> Media:
     """A webcam "/dev/video0", a microphone "mic:" or "mic:NAME", the screen "screen:", a stream "rtsp://…", "rtsps://…",
-    "rtmp://…", "rtmps://…" or a playlist "https://….m3u8".
+    "rtmp://…", "rtmps://…", "ws://…", "wss://…" or a playlist "https://….m3u8".
 
     What it sends is bounded by nothing but the reader's own stops.
 
@@ -83,15 +89,19 @@ def open_device(
     """
     budget = replace(budget or Budget(), frames=1 << 62, seconds=math.inf)
     remote = _REMOTE.fullmatch(address)
+    if remote and remote["scheme"] in ("ws", "wss"):
+        return open_websocket(address, require_host(address, allow_hosts), budget, timeout)
     how = _network(address, remote["scheme"], allow_hosts) if remote else _device(address)
     try:
         if how.format == "hls":
             opened = open_hls(address, allow_hosts, budget, timeout)
         else:
-            options = how.options | {"max_pixels": str(budget.pixels)}
+            safe = checked() if how.encrypted else {}
+            options = how.options | safe | {"max_pixels": str(budget.pixels)}
             opened = av.open(how.address, format=how.format, options=options, timeout=(timeout, timeout))
     except (av.error.FFmpegError, OSError) as e:
-        reason = str(getattr(e, "strerror", None) or e).lower()
+        distrusted = distrust(*endpoint(address), timeout) if how.encrypted else ""
+        reason = distrusted or str(getattr(e, "strerror", None) or e).lower()
         raise SourceError("network" if remote else "missing", f"{how.name}: {reason}") from None
     except ValueError:
         raise SourceError("missing", f"{how.name}: this FFmpeg has no input {how.format!r}") from None
@@ -106,7 +116,7 @@ def _network(address: str, scheme: str | None, hosts: Sequence[str]) -> _Input:
 def _device(address: str) -> _Input:
     match = _LOCAL.fullmatch(address)
     if match is None:
-        hint = "/dev/video0, mic:, screen:, rtsp://host/path, rtmp://host/path, https://host/path.m3u8"
+        hint = "/dev/video0, mic:, screen:, rtsp://, rtmp:// or ws://host/path, https://host/path.m3u8"
         raise SourceError("device", f"{printable(address, 80)!r} is no live source", hint=hint)
     options = {"protocol_whitelist": "file"}
     if match["kind"] is None:

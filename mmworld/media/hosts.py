@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from mmworld.errors import SourceError, UsageError
 
-PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "https": 443}
+PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "https": 443, "ws": 80, "wss": 443}
 """The ports where an address names none."""
 _PLACE = re.compile(r"(?P<host>[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:(?P<port>\d{1,5}))?")
 
@@ -23,6 +23,12 @@ def place(text: str) -> tuple[str, int | None]:
     if match is None:
         raise UsageError(f"{text[:80]!r} is no host", hint="HOST, HOST:PORT or [IPv6]:PORT")
     return match["host"], int(match["port"]) if match["port"] else None
+
+
+def endpoint(address: str) -> tuple[str, int]:
+    """Host and port of an address that `require_host` has passed."""
+    parts = urlsplit(address)
+    return parts.hostname or "", parts.port or PORTS[parts.scheme]
 
 
 def require_host(address: str, hosts: Iterable[str]) -> str:

@@ -36,14 +36,6 @@ class Frame(NamedTuple):
     data: Tensor
 
 
-class Hole(NamedTuple):
-    """Nothing of a stream ("video" or "audio") from `time` until `end` seconds: it is lost, or never was."""
-
-    time: float
-    end: float
-    stream: str
-
-
 @dataclass(frozen=True, slots=True)
 class Grid:
     """The times start + i / fps."""
@@ -85,13 +77,11 @@ class Pictures:
         fps: the picture shown at each time start + i / fps; None: every picture, at its own time.
         size: the short side is scaled to it and the middle `size` x `size` is kept; None: full size.
         background: grey level 0 to 255 behind transparent pixels.
-        holes: with an `fps`, a `Hole` for pictures that are lost to damage; else the one before them stands in.
     """
 
     fps: float | None = None
     size: int | None = None
     background: int = 0
-    holes: bool = False
 
     def __post_init__(self) -> None:
         if self.fps is not None and not 0 < self.fps <= 1000:
@@ -112,6 +102,9 @@ class PictureTrack:
 
     Args:
         plan: the times asked for; None: every picture at its own time.
+
+    Attributes:
+        begin: seconds before which no picture will come.
     """
 
     def __init__(
@@ -124,22 +117,26 @@ class PictureTrack:
         counts: Counter[str],
         max_frames: int,
         max_seconds: float,
-        holes: bool = False,
     ) -> None:
-        self._holes = holes
         self._plan, self._convert, self._start, self._end = plan, convert, start, end
         self._counts, self._max_frames, self._max_seconds = counts, max_frames, max_seconds
         self._held: tuple[Any, float, float] | None = None  # frame, its time, its end
         self._next = 0
         self._n_frames = 0
+        self.begin = -math.inf
         self.done = False
 
     @property
     def clock(self) -> float:
         """No picture from before this time is still to come."""
         if self._held is None:
-            return -math.inf
+            return self.begin
         return self._plan.at(self._next) if self._plan else self._held[1]
+
+    @property
+    def end(self) -> float:
+        """Until when the last picture that came is shown."""
+        return self._held[2] if self._held else self._start
 
     def wanted(self, time: float, until: float) -> bool:
         """Whether a picture shown from `time` until `until` will be asked for."""
@@ -147,7 +144,7 @@ class PictureTrack:
             return until > self._start
         return self._plan.at(self._plan.index(time)) < until - EPSILON
 
-    def push(self, time: float | None, duration: float, frame: Any, damaged: bool = False) -> Iterator[Frame | Hole]:
+    def push(self, time: float | None, duration: float, frame: Any) -> Iterator[Frame]:
         """The pictures that are settled once `frame` is known."""
         self._n_frames += 1
         if self._n_frames > self._max_frames:
@@ -160,8 +157,6 @@ class PictureTrack:
             raise LimitError("seconds", f"more than {self._max_seconds:.0f} s of pictures")
         duration = min(duration or (time - last[1] if last else 0.04), MAX_DURATION)
         if self._plan is not None:
-            if damaged and self._holes and last:
-                yield from self._lost(self._plan, last[2], time)
             yield from self._until(self._plan, time)
         self._held = frame, time, time + duration
         if self._plan is None and self._start - EPSILON <= time < self._end:
@@ -174,17 +169,16 @@ class PictureTrack:
             yield from self._until(self._plan, math.inf if isinstance(self._plan, Times) else self._held[2])
         self.done = True
 
-    def _lost(self, plan: Grid | Times, end: float, time: float) -> Iterator[Frame | Hole]:
-        """Planned times from the held picture's end until `time` show nothing."""
-        yield from self._until(plan, end)
-        first, self._next = self._next, max(self._next, plan.index(time))
-        if first < self._next and plan.at(first) < self._end:
-            yield Hole(plan.at(first), min(plan.at(self._next), self._end), "video")
+    def restart(self) -> Iterator[Frame]:
+        """The pictures that are left before a gap; what follows it shows none from before."""
+        if not self.done:
+            yield from self.flush()
+            self._held, self.done = None, False
 
     def _until(self, plan: Grid | Times, time: float) -> Iterator[Frame]:
         """Planned times before `time` show the held picture."""
         if self._held is None:
-            self._next = plan.index(time - plan.step + 2 * EPSILON)
+            self._next = max(self._next, plan.index(time - plan.step + 2 * EPSILON))
             return
         picture = None
         while (at := plan.at(self._next)) < min(time - EPSILON, self._end):

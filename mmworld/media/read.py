@@ -11,16 +11,18 @@ from itertools import count
 
 from mmworld.errors import MediaError
 from mmworld.media import animation, probe
-from mmworld.media.demux import Decoded, Demuxer
+from mmworld.media.demux import Decoded, Demuxer, Later
 from mmworld.media.gate import Media
-from mmworld.media.pictures import Converter, Frame, Grid, Hole, Pictures, PictureTrack, Times
+from mmworld.media.later import later
+from mmworld.media.pictures import Converter, Frame, Grid, Pictures, PictureTrack, Times
 from mmworld.media.sound import Samples, Sound, SoundTrack
+from mmworld.types import Gap
 
 HELD_BYTES = 64 << 20
 """Of pieces that wait for the other stream; if streams lie further apart, pieces come out of order, with a warning."""
 
 Track = PictureTrack | SoundTrack
-Piece = Frame | Samples | Hole
+Piece = Frame | Samples | Gap
 
 
 def read(
@@ -30,9 +32,15 @@ def read(
     audio: Sound | None = None,
     start: float = 0.0,
     end: float | None = None,
+    since: float | None = None,
+    gaps: bool = False,
 ) -> Iterator[Piece]:
-    """Decode `media` once, from `start` to `end` seconds, and yield `Frame`, `Samples`, and where they are asked for
-    `Hole`, in time order as they become known.
+    """Decode `media` once, from `start` to `end` seconds, and yield `Frame` and `Samples` in time order as they
+    become known; of what is live also each `Gap` that its clock tells of, see `Clock`. With `gaps` that holds for what
+    is lost of a file, too: else silence and the last picture stand in for it.
+
+    What lies before `since` may be left out, or be wrong; what lies after it is the same to the last bit, on the same
+    grids of times, where nothing had to be repaired (see `later`).
 
     At most `HELD_BYTES` of pieces and one decoded frame wait inside. What was salvaged is in `media.warnings`.
 
@@ -49,27 +57,27 @@ def read(
         )
         yield from _pieces(media, animation.decode(media), {0: track})
         return
+    shown = 1 / video.fps if video is not None and video.fps else 0.0  # so long a picture of the grid stands
     with media.container() as opened:
+        streams = [probe.best(opened, kind) for kind, how in (("video", video), ("audio", audio)) if how is not None]
+        begin = Later() if since is None else later(media, opened, streams, start, since - shown)
         tracks: dict[int, Track] = {}
         wanted = None
         if video is not None:
             convert = Converter(video.size, video.background, media.counts)
-            pictures = picture_track(media, video.plan(start), convert, start, stop, video.holes)
-            tracks[probe.best(opened, "video").index], wanted = pictures, pictures.wanted
+            pictures = picture_track(media, video.plan(start), convert, start, stop)
+            pictures.begin = begin.shown - shown
+            tracks[streams[0].index], wanted = pictures, pictures.wanted
         if audio is not None:
-            sound = SoundTrack(audio, start, stop, media.counts, media.budget.seconds)
-            tracks[probe.best(opened, "audio").index] = sound
-        demuxer = Demuxer(media, opened, [opened.streams[i] for i in tracks], start, wanted)
+            sound = SoundTrack(audio, start, stop, media.counts, media.budget.seconds, since or 0.0)
+            sound.sought = begin.seek is not None
+            tracks[streams[-1].index] = sound
+        demuxer = Demuxer(media, opened, streams, start, wanted, begin, gaps)
         yield from _merge(_pieces(media, demuxer, tracks), list(tracks.values()), media)
 
 
 def picture_track(
-    media: Media,
-    plan: Grid | Times | None,
-    convert: Converter,
-    start: float,
-    end: float = math.inf,
-    holes: bool = False,
+    media: Media, plan: Grid | Times | None, convert: Converter, start: float, end: float = math.inf
 ) -> PictureTrack:
     """A track within the budget of `media`."""
     limits = media.budget
@@ -81,7 +89,6 @@ def picture_track(
         counts=media.counts,
         max_frames=limits.frames,
         max_seconds=limits.seconds,
-        holes=holes,
     )
 
 
@@ -98,10 +105,20 @@ def require(media: Media, *, video: bool = False, audio: bool = False) -> None:
 
 def _pieces(media: Media, source: Iterable[Decoded], tracks: Mapping[int, Track]) -> Iterator[Piece]:
     n_frames = 0
-    for stream, *decoded in source:
-        n_frames += isinstance(tracks[stream], PictureTrack)
-        if not tracks[stream].done:
-            yield from tracks[stream].push(*decoded)
+    broken: dict[int, tuple[float, str]] = {}  # streams in a gap: since when, and why
+    for stream, time, duration, frame, reason in source:
+        track = tracks[stream]
+        n_frames += isinstance(track, PictureTrack)
+        if reason:
+            broken[stream] = broken.get(stream, (track.end, reason))
+            yield from track.restart()
+        if not track.done:
+            for piece in track.push(time, duration, frame):
+                if stream in broken:
+                    since, reason = broken.pop(stream)
+                    kind = "video" if isinstance(track, PictureTrack) else "audio"
+                    yield Gap(min(since, piece.time), piece.time, kind, reason, media.name)
+                yield piece
         elif all(track.done for track in tracks.values()):
             break
     for track in tracks.values():
@@ -116,13 +133,13 @@ def _merge(pieces: Iterator[Piece], tracks: list[Track], media: Media) -> Iterat
     order, held = count(), 0
     try:
         for piece in pieces:
-            heapq.heappush(heap, (piece.time, next(order), piece))
-            held += _size(piece)
+            heapq.heappush(heap, (piece.start if isinstance(piece, Gap) else piece.time, next(order), piece))
+            held += _nbytes(piece)
             ready = min((track.clock for track in tracks if not track.done), default=math.inf)
             while heap and (heap[0][0] <= ready or held > HELD_BYTES):
                 if heap[0][0] > ready:
                     media.counts["streams far apart"] = 1
-                held -= _size(heap[0][2])
+                held -= _nbytes(heap[0][2])
                 yield heapq.heappop(heap)[2]
     except MediaError:
         yield from _drained(heap)
@@ -130,11 +147,10 @@ def _merge(pieces: Iterator[Piece], tracks: list[Track], media: Media) -> Iterat
     yield from _drained(heap)
 
 
+def _nbytes(piece: Piece) -> int:
+    return 0 if isinstance(piece, Gap) else piece.data.nbytes
+
+
 def _drained(heap: list[tuple[float, int, Piece]]) -> Iterator[Piece]:
     while heap:
         yield heapq.heappop(heap)[2]
-
-
-def _size(piece: Piece) -> int:
-    """Bytes of a piece."""
-    return 0 if isinstance(piece, Hole) else piece.data.nbytes

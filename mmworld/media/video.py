@@ -35,8 +35,8 @@ def frames(
         LimitError: beyond the budget.
     """
     for piece in read(media, video=Pictures(fps, size), start=start, end=end):
-        assert isinstance(piece, Frame)
-        yield piece
+        if isinstance(piece, Frame):
+            yield piece
 
 
 def frames_at(media: Media, times: Sequence[float], *, size: int | None = None, backend: Backend = "av") -> list[Frame]:
@@ -90,7 +90,7 @@ def _seek(media: Media, times: list[float], convert: Converter) -> dict[float, F
 def _take(source: Iterable[Decoded], track: PictureTrack) -> dict[float, Frame]:
     found: dict[float, Frame] = {}
     for decoded in source:
-        found |= {frame.time: frame for frame in track.push(*decoded[1:]) if isinstance(frame, Frame)}
+        found |= {frame.time: frame for frame in track.push(*decoded[1:4])}
         if track.done:
             return found
     return found | {frame.time: frame for frame in track.flush()}

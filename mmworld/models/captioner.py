@@ -11,16 +11,16 @@ from typing import Any
 
 from mmworld.errors import MediaError, MMWorldError, UsageError
 from mmworld.generate.beam import Beam
-from mmworld.generate.decode import Generation, after, answer, generate_many
+from mmworld.generate.decode import Generation, after, generate_many
 from mmworld.generate.samplers import GREEDY, Sampler
 from mmworld.generate.stop import STOP, Stop
 from mmworld.media.gate import Media
+from mmworld.models.desk import LiveSession, answered
 from mmworld.models.events import Failure
 from mmworld.models.keep import Keep
 from mmworld.models.modality import split
 from mmworld.models.opening import Opened, label, open_modality, open_streams
 from mmworld.models.segments import Segment, Segments
-from mmworld.models.session import Session
 from mmworld.models.teller import Cutting, S_co
 from mmworld.models.world import Item, World
 from mmworld.stream.economy import Economy
@@ -149,22 +149,22 @@ class Captioner:
         """What of `source` the model takes, or its stream of one modality; errors as of `stream`."""
         if modality is None or isinstance(source, Opened):
             return open_streams(self.world, source, start=start, end=end, fps=fps)
-        return open_modality(self.world, modality, source, start=start, end=end)
+        return open_modality(self.world, modality, source, start=start, end=end, fps=fps)
 
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Segments:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
         window = WINDOW if self.policy.longest > BOUNDED and self.keep is None else None
-        session = Session(self.world, modalities=modalities, window=window, keep=self.keep, economy=self.economy)
+        session = LiveSession(self.world, modalities=modalities, window=window, keep=self.keep, economy=self.economy)
         return Segments(session, self.policy.start(start), rolling=self.keep is not None)
 
     def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Segments:
         """What goes on with the stream whose `Segments.leaves` these are."""
-        session, judge = Session.restored(self.world, values, self.economy), self.policy.start(start)
+        session, judge = LiveSession.restored(self.world, values, economy=self.economy), self.policy.start(start)
         return Segments.restored(session, judge, values, rolling=self.keep is not None)
 
     def answer(self, segment: Segment, question: str) -> Generation:
         """What the model says of a segment, asked."""
-        return answer(self.world, [segment.context], question, self.sampler, self.stop)[0]
+        return answered(self.world, [segment.context], question, self.sampler, self.stop)[0]
 
     def _stream(self, opened: Opened, start: float, tap: Tap | None) -> Iterator[Caption]:
         segments = self.begin(opened.modalities, start)
@@ -176,7 +176,7 @@ class Captioner:
     def say(self, segments: Sequence[Segment], source: str) -> Iterator[Caption]:
         """The captions of segments, side by side."""
         contexts = [s.context for s in segments]
-        made = answer(self.world, contexts, self.prompt, self.sampler, self.stop)
+        made = answered(self.world, contexts, self.prompt, self.sampler, self.stop)
         for segment, text in zip(segments, made, strict=True):
             if text.text:
                 yield Caption(after(self.prompt, text.text), segment.start, segment.end, text.score, source)
@@ -195,6 +195,11 @@ class Captioner:
         if chunk.end <= time + TICK and not rest.last:
             return None
         return replace(rest, start=time, end=max(rest.end, time))  # the part of a row that is left is no gap
+
+    def unit(self, modality: str) -> float:
+        """Seconds of a block of the modality's encoder."""
+        adapter: Any = self.world.adapters[modality]
+        return float(adapter.hop)
 
     def joined(self, opened: Opened) -> Iterator[Chunk | Gap]:
         """The chunks of a source, those of a file in long ones."""

@@ -10,6 +10,9 @@ from mmworld.errors import MediaError, MMWorldError
 from mmworld.models.provisional import Provisional
 from mmworld.types import Caption, Gap, Moment
 
+STALL = 30.0
+"""Seconds at one thing after which a part counts as hanging."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -26,7 +29,8 @@ class Answer:
     Attributes:
         time: seconds on the stream's clock at which it was asked.
         score: mean log-probability of its ids.
-        moments: what had been told before, of all that is remembered, that fits the question, the best first.
+        moments: what had been told before, of all that is remembered, that fits the question, the best first; each
+            with what is answered from what is kept of it alone.
     """
 
     question: str
@@ -36,12 +40,40 @@ class Answer:
     moments: tuple[Moment, ...] = ()
 
 
-Event = Caption | Provisional | Gap | Failure | Answer
+@dataclass(frozen=True)
+class Stall:
+    """A part that makes no progress though there is something for it to do, or that goes on after that. It is of this
+    run alone: a run that is gone on with does not say it again.
+
+    Attributes:
+        part: a stable word: "source" (what is live is silent), "reading", "perceiving", "speaking", "answering",
+            "saving", "consumer" (who reads the events does not come for the next).
+        of: what of: the source, the chunk, the segment, the question, the file, the event.
+        seconds: for how long by now; where it is over, in all, to a quarter of the limit.
+        where: the innermost line of Python that its thread is in, "file:line function"; "" if it is in none.
+        over: it goes on.
+    """
+
+    part: str
+    of: str
+    seconds: float
+    where: str = ""
+    over: bool = False
+
+    def __str__(self) -> str:
+        what = self.of if self.part == "source" else f"{self.part} {self.of}"
+        if self.over:
+            return f"{what}: goes on after {self.seconds:.0f} s"
+        how = "nothing came" if self.part == "source" else "no progress"
+        return f"{what}: {how} for {self.seconds:.0f} s" + (f" ({self.where})" if self.where else "")
+
+
+Event = Caption | Provisional | Gap | Failure | Answer | Stall
 
 
 @dataclass(frozen=True)
 class Count:
-    """How many events were told, answers left out, and how many captions of them."""
+    """How many events that `repeats` holds of were told, and how many captions of them."""
 
     events: int = 0
     captions: int = 0
@@ -52,11 +84,11 @@ class Count:
 
 
 def repeats(event: Any) -> bool:
-    """Whether the same stream says it again: an answer comes of a question alone."""
+    """Whether the same stream says it again: an answer comes of a question alone, and a stall of one run."""
     return isinstance(event, Caption | Provisional | Gap | Failure)
 
 
-def plain(event: Caption | Provisional | Gap | Failure) -> dict[str, Any]:
+def plain(event: Caption | Provisional | Gap | Failure | Stall) -> dict[str, Any]:
     """An event as JSON takes it."""
     if isinstance(event, Failure):
         return {"event": "Failure", "source": event.source, "message": str(event.error)}

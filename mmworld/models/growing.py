@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,8 +14,7 @@ from torch import Tensor
 from mmworld.errors import MediaError, SourceError
 from mmworld.media.follow import appearing
 from mmworld.media.gate import open_media
-from mmworld.models.opening import Opened, open_streams
-from mmworld.models.world import World
+from mmworld.models.opening import Opened
 from mmworld.stream.again import HOLE
 from mmworld.types import Chunk, Gap
 
@@ -24,40 +23,41 @@ STILL = 1.0
 log = logging.getLogger(__name__)
 
 
-def open_growing(
-    world: World, folder: str | Path, *, fps: float | None = None, modalities: tuple[str, ...] | None = None
-) -> Opened:
+def open_growing(opener: Callable[[Path], Opened], folder: str | Path, *, cloud: float = STILL) -> Opened:
     """What appears in `folder`, until it is removed; waits for the first file, which says what senses there are.
 
-    A file begins where the one before it ended: a clip lasts as it does, a cloud for the hop of clouds, a picture a
-    second. So a run that goes on later finds the same times, as long as no file is removed. What cannot be read is
-    logged and left out.
+    A file begins where the one before it ended: a clip lasts as it does, a picture stands for a second. So a run that
+    goes on later finds the same times, as long as no file is removed. What cannot be read is logged and left out.
+
+    Args:
+        opener: a file as chunks.
+        cloud: seconds for which a cloud stands.
 
     Raises:
         SourceError: the folder was removed before anything was in it.
     """
-    files = ((path, opened) for path in appearing(folder) if (opened := _open(world, path, fps, modalities)))
+    files = ((path, opened) for path in appearing(folder) if (opened := _open(opener, path)))
     first = next(files, None)
     if first is None:
         raise SourceError("missing", f"{folder}: was removed, and nothing that can be read was in it")
     names = first[1].modalities
-    chunks: Any = _in_line(world, chain([first], files), names)
+    chunks: Any = _in_line(chain([first], files), names, cloud)
     return Opened(str(folder), names, chunks)
 
 
-def _open(world: World, path: Path, fps: float | None, modalities: tuple[str, ...] | None) -> Opened | None:
+def _open(opener: Callable[[Path], Opened], path: Path) -> Opened | None:
     try:
-        return open_streams(world, path, fps=fps, modalities=modalities)
+        return opener(path)
     except MediaError as e:
         log.warning("left out: %s", e)
         return None
 
 
-def _in_line(world: World, files: Iterator[tuple[Path, Opened]], names: tuple[str, ...]) -> Iterator[Chunk | Gap]:
+def _in_line(files: Iterator[tuple[Path, Opened]], names: tuple[str, ...], cloud: float) -> Iterator[Chunk | Gap]:
     ends, empty = dict.fromkeys(names, 0.0), dict[str, Tensor]()
     begin = 0.0
     for path, opened in files:
-        lasts = _lasts(world, path, opened)
+        lasts = _lasts(path, opened, cloud)
         try:
             for chunk in opened.chunks:
                 if chunk.modality not in ends:
@@ -75,14 +75,13 @@ def _in_line(world: World, files: Iterator[tuple[Path, Opened]], names: tuple[st
                     yield replace(chunk, start=start, end=end, last=False)
         except MediaError as e:
             log.warning("left out, from %.1f s on: %s", max(ends.values()), e)
-        begin = max(begin + STILL, *ends.values()) if "image" in opened.modalities else max(ends.values())
+        begin = max(ends.values())
     for name, data in empty.items():
         yield Chunk(data, ends[name], ends[name], name, last=True)
 
 
-def _lasts(world: World, path: Path, opened: Opened) -> float | None:
-    """Seconds that a cloud stands for; None of what has times of its own."""
-    if opened.modalities != ("points",) or open_media(path).format.reader == "npz":
-        return None
-    adapter: Any = world.adapters["points"]
-    return float(adapter.hop)
+def _lasts(path: Path, opened: Opened, cloud: float) -> float | None:
+    """Seconds that a picture or a cloud stands for; None of what has times of its own, such as a film."""
+    if opened.modalities == ("image",):
+        return STILL
+    return cloud if opened.modalities == ("points",) and open_media(path).format.reader != "npz" else None

@@ -12,10 +12,11 @@ from typing import Any
 from mmworld.errors import MMWorldError
 from mmworld.models.captioner import BATCH
 from mmworld.models.events import Answer
+from mmworld.models.segments import Piece
 from mmworld.models.teller import Span
 
-POLL = 0.2
-"""Seconds after which who waits looks whether it is still wanted."""
+PIECES = 1024
+"""Pieces that may wait to be kept; of more the oldest go."""
 
 
 @dataclass(eq=False)
@@ -52,6 +53,7 @@ class Jobs:
         self._most = most
         self._drop = drop
         self._items: deque[Any] = deque()
+        self._pieces: deque[Piece] = deque(maxlen=PIECES)
         self._changed = threading.Condition()
         self._open = True
 
@@ -65,17 +67,27 @@ class Jobs:
                     self._items.remove(oldest)
                     self.dropped += oldest.segment.final
                 else:
-                    self._changed.wait(POLL)
+                    self._changed.wait()
             self._items.append(item)
             self._changed.notify_all()
 
-    def take(self) -> list[Any]:
-        """The next item; of segments as many as wait, up to a batch. [] once closed."""
+    def keep(self, piece: Piece) -> None:
+        """Add a piece, which comes before all else and never waits."""
         with self._changed:
-            while self._open and not self._items:
-                self._changed.wait(POLL)
+            self._pieces.append(piece)
+            self._changed.notify_all()
+
+    def take(self) -> list[Any]:
+        """The pieces, or the next item; of segments as many as wait, up to a batch. [] once closed."""
+        with self._changed:
+            while self._open and not self._items and not self._pieces:
+                self._changed.wait()
             if not self._open:
                 return []
+            if self._pieces:
+                pieces = list(self._pieces)
+                self._pieces.clear()
+                return pieces
             segments = isinstance(self._items[0], Told)
             taken = [self._items.popleft()]
             while segments and len(taken) < BATCH and self._items and isinstance(self._items[0], Told):

@@ -22,7 +22,7 @@ class Keep:
         seconds: of each sense.
         of: of some senses, if not those.
         text: ids of text.
-        sinks: first blocks.
+        sinks: first blocks; of a borrowed model the ids with which its chat begins, however many.
     """
 
     seconds: float = 30.0

@@ -6,16 +6,17 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmworld.errors import MediaError
 from mmworld.media.audio import samples
 from mmworld.media.gate import Media, open_media
-from mmworld.media.pictures import Frame, Hole, Pictures
+from mmworld.media.pictures import Frame, Pictures, cover
 from mmworld.media.read import read
 from mmworld.media.sound import Sound
 from mmworld.media.video import frames, frames_at
 from mmworld.models.message import RATE
-from mmworld.models.opening import HOLDS, Opened, marked
+from mmworld.models.opening import HOLDS, Opened, of_container
 from mmworld.types import Chunk, Gap, Source, Takes
 
 
@@ -36,9 +37,9 @@ def look(
     """
     media = open_media(source)
     names = held(media, takes, modalities)
-    runs = media.kind in ("video", "audio")
-    chunks = marked(_one_pass(media, names, fps, start, end), names, start) if runs else iter([_still(media)])
-    return Opened(media.name, names, chunks, live=not media.seekable)
+    if media.kind in ("video", "audio"):
+        return of_container(media, names, start, lambda since: _one_pass(media, names, fps, start, end, since))
+    return Opened(media.name, names, iter([_still(media)]), live=not media.seekable)
 
 
 def parts(
@@ -72,12 +73,26 @@ def parts(
 
 
 def film(takes: Takes, frames: Sequence[Tensor], start: float, end: float) -> list[Chunk]:
-    """Frames uint8 [3, H, W] as the model takes them: one film, or one picture after another."""
+    """Frames uint8 [3, H, W] as the model takes them: one film, or one picture after another. A camera that was lost
+    may come back in another size; all have that of the first.
+    """
     if not frames:
         return []
+    alike = [_covering(f, frames[0].shape[1:]) for f in frames]
     if "video" in takes.senses:
-        return [Chunk(torch.stack(list(frames)), start, end, "video")]
-    return [Chunk(f[None], start, end, "image") for f in frames]
+        return [Chunk(torch.stack(alike), start, end, "video")]
+    return [Chunk(f[None], start, end, "image") for f in alike]
+
+
+def _covering(frame: Tensor, size: Sequence[int]) -> Tensor:
+    """The middle of a frame that was scaled to cover (height, width), as the gate does within one connection."""
+    if frame.shape[1:] == size:
+        return frame
+    h, w = size
+    height, width = cover((frame.shape[1], frame.shape[2]), (h, w))
+    scaled = F.interpolate(frame[None].float(), (height, width), mode="bilinear", antialias=True)[0]
+    top, left = (height - h) // 2, (width - w) // 2
+    return scaled[:, top : top + h, left : left + w].round().to(torch.uint8)
 
 
 def held(media: Media, takes: Takes, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -111,14 +126,14 @@ def _still(media: Media) -> Chunk:
 
 
 def _one_pass(
-    media: Media, names: tuple[str, ...], fps: float, start: float, end: float | None
+    media: Media, names: tuple[str, ...], fps: float, start: float, end: float | None, since: float | None
 ) -> Iterator[Chunk | Gap]:
-    pictures = Pictures(fps, holes=True) if "video" in names else None
-    sound = Sound(RATE, mono=True, holes=True) if "audio" in names else None
-    for piece in read(media, video=pictures, audio=sound, start=start, end=end):
-        if isinstance(piece, Hole):
-            yield Gap(piece.time, piece.end, piece.stream, "missing", media.name)
-        elif isinstance(piece, Frame):
+    pictures = Pictures(fps) if "video" in names else None
+    sound = Sound(RATE, mono=True) if "audio" in names else None
+    for piece in read(media, video=pictures, audio=sound, start=start, end=end, since=since, gaps=True):
+        if isinstance(piece, Frame):
             yield Chunk(piece.data[None], piece.time, piece.time + 1 / fps, "video")
+        elif isinstance(piece, Gap):
+            yield piece
         else:
             yield Chunk(piece.data, piece.time, piece.time + len(piece.data) / RATE, "audio")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,3 +71,15 @@ def runs(sound: Sequence[Chunk]) -> Iterator[Chunk]:
         if chunk.last or i == len(sound) - 1:
             yield replace(chunk, data=torch.cat([c.data for c in held]), start=held[0].start)
             held = []
+
+
+def leaves(chunks: Sequence[Chunk], name: str) -> dict[str, Any]:
+    """Chunks by name, to be saved."""
+    rows = [[c.modality, c.start, c.end, c.last] for c in chunks]
+    return {name: rows, **{f"{name}.{i}": c.data for i, c in enumerate(chunks)}}
+
+
+def restored(values: Mapping[str, Any], name: str) -> list[Chunk]:
+    """The chunks that `leaves` gave."""
+    rows = enumerate(values[name])
+    return [Chunk(values[f"{name}.{i}"], start, end, modality, last) for i, (modality, start, end, last) in rows]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmworld.errors import LimitError, UsageError
-from mmworld.models import snapshot
+from mmworld.models import pieces, snapshot
 from mmworld.models.looking import film
 from mmworld.models.message import RATE
 from mmworld.models.pieces import frames, joined, runs, until
@@ -98,6 +98,11 @@ class Scenes:
             raise UsageError("a borrowed model tells nothing provisional", hint="leave out --provisional")
 
     @property
+    def tokens(self) -> dict[str, tuple[int, int]]:
+        """Of none: what is held are frames and sound."""
+        return {}
+
+    @property
     def open(self) -> frozenset[str]:
         """The streams of which chunks may still come."""
         return self._open
@@ -159,10 +164,7 @@ class Scenes:
         own |= snapshot.leaves(self._at, "at") | snapshot.leaves(self._judge, "judge")
         own |= snapshot.leaves(self._shown, "shown")
         self._sound = list(runs(self._sound))
-        for name, chunks in (("waiting", self._waiting), ("sound", self._sound)):
-            own[name] = [[c.modality, c.start, c.end, c.last] for c in chunks]
-            own |= {f"{name}.{i}": c.data for i, c in enumerate(chunks)}
-        return own
+        return own | pieces.leaves(self._waiting, "waiting") | pieces.leaves(self._sound, "sound")
 
     @classmethod
     def restored(cls, takes: Takes, judge: Judge, values: Mapping[str, Any]) -> Scenes:
@@ -172,7 +174,7 @@ class Scenes:
         self._open = frozenset(values["open"])
         self._at = snapshot.restore(self._at, values, "at")
         self._shown = {n: snapshot.restore(s, values, f"shown.{n}") for n, s in self._shown.items()}
-        self._waiting, self._sound = _chunks(values, "waiting"), _chunks(values, "sound")
+        self._waiting, self._sound = pieces.restored(values, "waiting"), pieces.restored(values, "sound")
         self._behind = _nbytes(self._waiting) + _nbytes(self._sound)
         return self
 
@@ -239,7 +241,7 @@ class Scenes:
     def _rest(self) -> Iterator[Scene]:
         first, start = self._at.told == -math.inf, self._at.start or 0.0
         scene = self._end(max(start, self._at.seen))
-        if first or scene.end - scene.start >= self._judge.least:
+        if self._judge.least < math.inf and (first or scene.end - scene.start >= self._judge.least):
             yield scene
 
     def _clear(self) -> None:
@@ -262,9 +264,3 @@ def changed(judge: Judge, frame: Chunk) -> bool:
 
 def _nbytes(chunks: Sequence[Chunk]) -> int:
     return sum(c.data.nbytes for c in chunks)
-
-
-def _chunks(values: Mapping[str, Any], name: str) -> list[Chunk]:
-    """What `Scenes.leaves` wrote of a list of chunks."""
-    rows = enumerate(values[name])
-    return [Chunk(values[f"{name}.{i}"], start, end, modality, last) for i, (modality, start, end, last) in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from mmworld.types import Chunk, Gap
 
 HELD = 64
 """Blocks that may wait for the backbone, which reads many as fast as one; the end of a segment waits for none."""
+PIECE, MOST = 10.0, 1024
+"""Seconds and blocks of a piece, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,15 @@ class Segment:
     def empty(self) -> bool:
         """Whether there is nothing in it."""
         return not len(self.context)
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """[start, end) seconds of what was perceived, of one segment, as it goes by."""
+
+    start: float
+    end: float
+    blocks: tuple[Block, ...]
 
 
 @dataclass
@@ -61,13 +72,17 @@ class Segments:
 
     Attributes:
         provisional: seconds, every so many of which a segment is given as it is by then, too; inf: only at its end.
+        passing: is shown each piece of what was perceived, before the segment that ends with it.
     """
 
     def __init__(self, session: Session, judge: Judge, *, rolling: bool = False) -> None:
         self.session, self._judge, self._rolling = session, judge, rolling
         self.provisional = math.inf
+        self.passing: Callable[[Piece], object] | None = None
         self._at = Progress()
         self._held: list[Block] = []
+        self._piece: list[Block] = []
+        self._passed = -math.inf  # end of the last piece
 
     @property
     def clock(self) -> float:
@@ -78,6 +93,11 @@ class Segments:
     def nbytes(self) -> int:
         """Bytes of tensors held."""
         return self.session.nbytes
+
+    @property
+    def tokens(self) -> dict[str, tuple[int, int]]:
+        """Of each stream, how many tokens its encoder made, and how many of them went on."""
+        return {n: (s.given, s.kept) for n, s in self.session.streams.items()}
 
     @property
     def open(self) -> frozenset[str]:
@@ -120,6 +140,10 @@ class Segments:
         own = snapshot.leaves(self._at, "at") | snapshot.leaves(self._judge, "judge") | {"held": len(self._held)}
         for i, block in enumerate(self._held):
             own |= snapshot.leaves(block, f"held.{i}")
+        if self.passing is not None:
+            own |= {"piece": len(self._piece), "passed": self._passed}
+            for i, block in enumerate(self._piece):
+                own |= snapshot.leaves(block, f"piece.{i}")
         return own | self.session.leaves()
 
     @classmethod
@@ -128,6 +152,8 @@ class Segments:
         self = cls(session, snapshot.restore(judge, values, "judge"), rolling=rolling)
         self._at = snapshot.restore(self._at, values, "at")
         self._held = [snapshot.restore(NO_BLOCK, values, f"held.{i}") for i in range(values["held"])]
+        self._piece = [snapshot.restore(NO_BLOCK, values, f"piece.{i}") for i in range(values.get("piece", 0))]
+        self._passed = values.get("passed", -math.inf)
         return self
 
     def _hear(self, item: Chunk | Gap) -> None:
@@ -142,7 +168,7 @@ class Segments:
             self._begin(session.begin)
         while True:
             end, due = self._judge.due, self._due
-            yield from self._enter(session.due(due))
+            yield from self._enter(self._coming(due))
             if (self._judge.due, self._due) != (end, due):
                 continue
             if session.done < due - TICK:
@@ -167,7 +193,12 @@ class Segments:
         """When the segment is given next, at its end or before."""
         return min(self._judge.due, self._at.start + (self._at.told + 1) * self.provisional)
 
-    def _enter(self, blocks: Sequence[Block]) -> Iterator[Segment]:
+    def _coming(self, until: float) -> Iterator[Block]:
+        """The blocks that end by `until`, one by one, as each may have the judge speak before the next."""
+        while blocks := self.session.due(min(until, self._judge.due), most=1):
+            yield from blocks
+
+    def _enter(self, blocks: Iterable[Block]) -> Iterator[Segment]:
         ready: list[Block] = []
         for block in blocks:
             changed = self._judge.changed(block.modality, block.tokens.x, block.end)
@@ -182,14 +213,37 @@ class Segments:
     def _put(self, blocks: Sequence[Block], most: int = HELD) -> None:
         self._at.filled = self._at.filled or bool(blocks)
         self._held += blocks
+        if self.passing is not None:
+            self._gather(blocks)
         if len(self._held) > most:
             self.session.enter(self._held)
             self._held = []
+
+    def _gather(self, blocks: Sequence[Block]) -> None:
+        for block in blocks:
+            if self._piece and (block.end > self._since + PIECE + TICK or len(self._piece) == MOST):
+                self._pass(self._piece[-1].end)
+            self._piece.append(block)
+
+    @property
+    def _since(self) -> float:
+        """When the piece begins: with its segment, or where the one before it ended."""
+        if self._passed <= self._at.start:
+            return self._at.start
+        return max(self._passed, min(b.start for b in self._piece))
+
+    def _pass(self, end: float) -> None:
+        """What is gathered is a piece that ends there."""
+        if self._piece and self.passing is not None:
+            start, self._passed = self._since, end
+            self.passing(Piece(start, max(start, end), tuple(self._piece)))
+        self._piece = []
 
     def _rest(self, now: float) -> Iterator[Segment]:
         asked = self._judge.least < math.inf
         if self._at.filled and asked and (not self._at.spoken or now - self._at.start >= self._judge.least):
             yield from self._speak(max(now, self._at.start))
+        self._pass(max(now, self._at.start))
         self._at.filled = False
 
     def _so_far(self, now: float, end: float) -> Iterator[Segment]:
@@ -202,6 +256,7 @@ class Segments:
     def _speak(self, now: float) -> Iterator[Segment]:
         """End the segment at `now`."""
         self._put([], most=0)
+        self._pass(now)
         yield Segment(self._at.start, now, self.session.context.fork())
         if not self._rolling:
             self.session.clear(now)

@@ -171,8 +171,12 @@ class Session:
     @torch.no_grad()
     def feed(self, chunk: Chunk) -> None:
         """Encode a chunk; its blocks wait until `due` hands them out. Raises as `append` does."""
+        self.take(chunk, self.encoded(chunk))
+
+    def encoded(self, chunk: Chunk) -> Tokens:
+        """What the encoder makes of the next chunk of its stream. Raises UsageError as `append` does."""
         stream = self.expect(chunk)
-        self.take(chunk, _adapter(self.world, chunk.modality).encode(chunk, stream.state))
+        return _adapter(self.world, chunk.modality).encode(chunk, stream.state)
 
     def take(self, chunk: Chunk, tokens: Tokens) -> None:
         """Take a chunk and what its encoder made of it. Raises LimitError as `append` does."""
@@ -221,10 +225,12 @@ class Session:
         self._flush(name)
         self.streams[name].open = False
 
-    def due(self, until: float = math.inf) -> list[Block]:
-        """Take out the waiting blocks that end by `until` and that no earlier block can follow, in order."""
-        limit, blocks = tick(min(until, self.done)), []
-        while self._waiting and self._waiting[0][0] <= limit:
+    def due(self, until: float = math.inf, most: float = math.inf) -> list[Block]:
+        """Take out the waiting blocks that end by `until` and that no earlier block can follow, in order; the first so
+        many of them."""
+        limit = tick(min(until, self.done))
+        blocks: list[Block] = []
+        while self._waiting and self._waiting[0][0] <= limit and len(blocks) < most:
             blocks.append(heappop(self._waiting)[-1])
         return blocks
 
@@ -302,9 +308,9 @@ class Session:
         return values
 
     @classmethod
-    def restored(cls, world: World, values: Mapping[str, Any], economy: Mapping[str, Economy] | None = None) -> Session:
-        """The session whose `leaves` these are."""
-        session = cls(world, modalities=values["modalities"], economy=economy)
+    def restored(cls, world: World, values: Mapping[str, Any], **made: Any) -> Session:
+        """The session whose `leaves` these are, `made` as it is made."""
+        session = cls(world, modalities=values["modalities"], **made)
         session.origin = values["origin"]
         session.context = snapshot.restore(session.context, values, "context")
         session.streams = {n: snapshot.restore(s, values, f"streams.{n}") for n, s in session.streams.items()}

@@ -55,6 +55,12 @@ class Cutting(Protocol[S_co]):
         ...
 
     @property
+    def tokens(self) -> dict[str, tuple[int, int]]:
+        """Of each stream, how many tokens its encoder made, and how many of them went on; of none whose model makes its
+        own."""
+        ...
+
+    @property
     def open(self) -> Collection[str]:
         """The streams of which chunks may still come."""
         ...
@@ -112,6 +118,10 @@ class Teller(Protocol[S]):
 
     def after(self, chunk: Chunk, time: float) -> Chunk | None:
         """What of a chunk comes from `time` on; None if nothing does."""
+        ...
+
+    def unit(self, modality: str) -> float:
+        """Seconds of a stream of frames that are perceived as one; 0: what comes in one chunk is."""
         ...
 
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Cutting[S]:

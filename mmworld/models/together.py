@@ -57,7 +57,7 @@ def feed(chunks: Sequence[Coming]) -> list[Refusal]:
         tokens = _encoded(coming)
         for i, (session, chunk) in enumerate(coming):
             with _noted(session, refused):
-                session.feed(chunk) if tokens is None else session.take(chunk, tokens[i])
+                session.take(chunk, session.encoded(chunk) if tokens is None else tokens[i])
     return refused
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from typing import Any, Generic
 
 import torch
 
@@ -18,6 +19,7 @@ from mmworld.models.looking import look
 from mmworld.models.message import Assistant, Message, Part
 from mmworld.models.opening import Opened
 from mmworld.models.scenes import Scene, Scenes
+from mmworld.models.teller import Cutting, S
 from mmworld.stream.ops import prefetch
 from mmworld.stream.policy import Policy
 from mmworld.types import Caption, Chunk, Gap, Source
@@ -26,10 +28,11 @@ FASTEST = 8.0
 """Frames looked at a second, at most."""
 
 
-class Watcher:
-    """Says what comes in, as `Captioner` does with a model of ours: captions of segments that tile the time.
+class Borrowed(Generic[S]):
+    """What says what comes in, as `Captioner` does with a model of ours: captions of segments that tile the time.
 
-    `OnChange` goes by the picture: by small, centred copies of its frames.
+    `OnChange` goes by the picture: by small, centred copies of its frames. One kind of it gives what cuts a stream into
+    segments, and what is said of one.
 
     Args:
         model: borrowed, with a vocabulary and what prepares what it is shown.
@@ -99,11 +102,51 @@ class Watcher:
         """What of a chunk comes from `time` on; None if nothing does."""
         return pieces.after(chunk, time)
 
+    def unit(self, modality: str) -> float:
+        """A frame is shown by itself."""
+        return 0.0
+
+    def begin(self, modalities: Sequence[str], start: float = 0.0) -> Cutting[S]:
+        """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
+        raise NotImplementedError
+
+    def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Cutting[S]:
+        """What goes on with the stream whose leaves these are."""
+        raise NotImplementedError
+
+    def say(self, segments: Sequence[S], source: str) -> Iterator[Caption]:
+        """The captions of segments, one after the other."""
+        raise NotImplementedError
+
+    def answer(self, segment: S, question: str) -> Generation:
+        """What the model says of a segment, asked; UsageError if it cannot be asked so."""
+        raise NotImplementedError
+
+    def rate(self) -> float:
+        """Frames looked at a second, if nothing is said."""
+        raise NotImplementedError
+
+    def _opened(
+        self,
+        source: Source | Media | Opened,
+        modalities: Sequence[str] | None,
+        start: float,
+        end: float | None,
+        fps: float | None,
+    ) -> Opened:
+        if isinstance(source, Opened):
+            return source
+        return look(source, self.model.takes, fps=fps or self.rate(), start=start, end=end, modalities=modalities)
+
+
+class Watcher(Borrowed[Scene]):
+    """It is shown each segment when the segment has ended."""
+
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Scenes:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
         return Scenes(self.model.takes, modalities, self.policy.start(start))
 
-    def restored(self, values: Mapping[str, object], start: float = 0.0) -> Scenes:
+    def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Scenes:
         """What goes on with the stream whose `Scenes.leaves` these are."""
         return Scenes.restored(self.model.takes, self.policy.start(start), values)
 
@@ -124,16 +167,7 @@ class Watcher:
         state, logits = self.model.begin([Message("user", parts), *begun])
         return decode(self.model, state, logits, self.sampler, self.stop)[0]
 
-    def _opened(
-        self,
-        source: Source | Media | Opened,
-        modalities: Sequence[str] | None,
-        start: float,
-        end: float | None,
-        fps: float | None,
-    ) -> Opened:
-        if isinstance(source, Opened):
-            return source
+    def rate(self) -> float:
+        """Frames a second: twice as many as are shown of a segment."""
         takes = self.model.takes
-        rate = fps or min(FASTEST, max(1.0, 2 * takes.frames / min(self.policy.longest, takes.seconds)))
-        return look(source, takes, fps=rate, start=start, end=end, modalities=modalities)
+        return min(FASTEST, max(1.0, 2 * takes.frames / min(self.policy.longest, takes.seconds)))

@@ -129,7 +129,7 @@ class KVState:
         blocks = self.blocks + new
         if len(new) == 1 and (self.window is None or len(blocks) <= self.sinks + self.window):
             return FULL  # the cache is the past
-        return Mask("blocks", blocks, self.window, self.sinks, (sum(new),), (sum(blocks),))
+        return rule(blocks, self.window, self.sinks, (sum(new),), (sum(blocks),))
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append one layer's new keys and values [B, T, Hkv, D]; returns all that are held with them."""
@@ -174,7 +174,10 @@ class KVState:
 
     def _evict(self, keep: int, blocks: Sequence[int]) -> None:
         """Drop the oldest of these blocks until `keep` of them are held."""
-        gone = blocks[: max(len(blocks) - keep, 0)]
+        self.drop(blocks[: max(len(blocks) - keep, 0)])
+
+    def drop(self, gone: Sequence[int]) -> None:
+        """Forget the blocks of these indices, ascending."""
         if not gone:
             return
         for first, last in reversed(_runs(gone)):
@@ -223,6 +226,15 @@ class KVState:
             raise CheckpointError(f"a saved state of {len(limits)} kinds of blocks holds others")
         held_of = (None if window < 0 else window, sinks, blocks, keys, values, context, offset, delta)
         return cls(*held_of, limits, kind, kinds)
+
+
+def rule(
+    blocks: tuple[int, ...], window: int | None, sinks: int, lengths: tuple[int, ...], key_lengths: tuple[int, ...]
+) -> Mask:
+    """A mask of blocks; where each is a token it names none of them, as every layer looks it up by what it names."""
+    if set(blocks) == {1}:
+        return Mask("causal", None, window, sinks, lengths, key_lengths)
+    return Mask("blocks", blocks, window, sinks, lengths, key_lengths)
 
 
 def _rows(x: Tensor, rows: Tensor) -> Tensor:

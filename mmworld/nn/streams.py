@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmworld.attention import Mask
-from mmworld.nn.state import KVState
+from mmworld.nn.state import KVState, rule
 
 Sizes = tuple[int, ...]
 """Of blocks, in order."""
@@ -100,7 +100,7 @@ class Wave:
         if all(len(new) == 1 for new in self.blocks):
             return Mask(lengths=self.lengths, key_lengths=held)  # the caches are the past
         blocks = tuple(n for s, new in zip(self.streams, self.blocks, strict=True) for n in s.blocks + new)
-        return Mask("blocks", blocks, self.streams[0].reach[1], lengths=self.lengths, key_lengths=held)
+        return rule(blocks, self.streams[0].reach[1], 0, self.lengths, held)
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append one layer's new keys and values [1, N, Hkv, D]; returns all of the first stream, of the second…"""

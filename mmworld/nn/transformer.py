@@ -65,20 +65,19 @@ class Transformer(nn.Module):
             context: [B, M, C] that layers with cross-attention look at, as `context_mask` says. A state keeps its keys,
                 so it is given once, or again where it changes.
             depth: layers to go through, without what follows the last one; None is all. Only without a state.
-            places: positions [A, N] on the axes of a `Rotary` with sections; None counts from where the state stands.
+            places: positions [N], or [A, N] on the axes of a `Rotary` with sections; None counts from where the state
+                stands. To a state that is compact, those of all that it holds come before them.
 
         Raises:
             ValueError: a packed row with the state of one stream, lengths of others than the streams, a depth with a
-                state, places with one that has sinks, a bias, context or places with several streams, or a mask whose
-                window is not the state's.
+                state, places in a compact one that are not those of all it holds, or where some of that goes, a bias,
+                context or places with several streams, or a mask whose window is not the state's.
         """
         run = Pass(mask, state=state, context=context, context_mask=context_mask)
         if state is None:
             return self._run(x, run, positions(mask, x.shape[1], x.device), places, depth)
         if depth is not None:
             raise ValueError("a state holds all layers, so all are gone through")
-        if places is not None and state.compact:
-            raise ValueError("a state with sinks or limits counts positions among what it holds, so none can be given")
         if isinstance(state, Streams):
             if self.bias is not None or context is not None or places is not None:
                 raise ValueError("streams side by side have no biases, contexts or places of their own")
@@ -88,6 +87,9 @@ class Transformer(nn.Module):
     def _stream(
         self, x: Tensor, new: tuple[int, ...], run: Pass, state: KVState, places: Tensor | None = None
     ) -> Tensor:
+        given = 0 if places is None else places.shape[-1]
+        if given and state.compact and (state.overflows(len(new)) or given != len(state) + x.shape[1]):
+            raise ValueError("in a state with sinks or limits, places are of all that it holds and of what is new")
         if len(steps := state.steps(new)) > 1:
             parts = x.split([sum(step) for step in steps], dim=1)
             return torch.cat([self._stream(p, step, run, state) for p, step in zip(parts, steps, strict=True)], dim=1)

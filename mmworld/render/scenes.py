@@ -65,6 +65,11 @@ class Event:
         return x, y, radius
 
     @property
+    def done(self) -> float:
+        """Seconds at which all of it has been seen: what comes or goes does so at once."""
+        return self.start if self.action in ("appears", "disappears") else self.end
+
+    @property
     def box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom of all it covers in its life."""
         (x0, y0, r0), (x1, y1, r1) = self.state(self.start - 1), self.state(self.end + 1)

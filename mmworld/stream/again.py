@@ -45,7 +45,7 @@ def again(
     """What `connect()` gives, and once that ends or fails, what it gives when called again, on one clock.
 
     The clock is the machine's, from now on: each connection's own times count from when its first chunk came. What lies
-    between two connections is a gap of every modality.
+    between two connections is a gap of every modality, beside the gaps that a connection tells of itself.
 
     Args:
         clock, sleep: of the machine, in seconds; monotonic, so that a step of the wall clock is of no account.
@@ -86,7 +86,7 @@ def _placed(
         if isinstance(moved, Chunk):
             moved = replace(moved, last=False)
         before = ends.get(chunk.modality, 0.0)
-        if chunk.modality in fresh and (isinstance(chunk, Gap) or len(chunk.data)):
+        if chunk.modality in fresh and isinstance(chunk, Chunk) and len(chunk.data):
             fresh.discard(chunk.modality)
             if moved.start > before + HOLE and before > 0.0:
                 yield Gap(before, moved.start, chunk.modality, "outage", name)

@@ -55,13 +55,34 @@ class Economy:
 def join(x: Tensor, weights: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Up to n of every other token [N, D] each averaged into the one of the rest that it is most like, by how many
     tokens [N] each stands for already; the pairs most alike first, the order kept."""
+    return _averaged(x, weights, *_alike(x, n))
+
+
+def pooled(x: Tensor, time: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Tokens [N, D] and their times [N] as at most `most` of each: means of those that are alike, in order of time."""
     import torch
+
+    both, weights = torch.cat((x, time[:, None].to(x)), 1), x.new_ones(len(x))
+    while len(both) > most:
+        both, weights = _averaged(both, weights, *_alike(both[:, :-1], len(both) - most))
+    both = both[both[:, -1].argsort(stable=True)]
+    return both[:, :-1], both[:, -1]
+
+
+def _alike(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Of every other token [N, D] the n that are most like one of the rest, and which."""
     from torch.nn import functional as F
 
     unit = F.normalize(x, dim=-1)
     alike, partner = (unit[1::2] @ unit[0::2].mT).max(-1)
     going = alike.topk(min(n, len(alike))).indices
-    source, target = 1 + 2 * going, 2 * partner[going]
+    return 1 + 2 * going, 2 * partner[going]
+
+
+def _averaged(x: Tensor, weights: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The tokens with each source averaged into its target, and how many each stands for."""
+    import torch
+
     total = weights.index_add(0, target, weights[source])
     summed = (x * weights[:, None]).index_add(0, target, x[source] * weights[source, None])
     stays = torch.ones(len(x), dtype=torch.bool, device=x.device)

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from mmworld.stream.ops import paced
 from mmworld.stream.policy import TICK
+from mmworld.stream.pulse import Pulse
+from mmworld.stream.thin import Thin
 from mmworld.types import Chunk, Gap
 
 Item = Chunk | Gap
@@ -40,14 +42,15 @@ class End:
     error: BaseException | None = None
 
 
-Pressure = Literal["block", "drop"]
+Pressure = Literal["block", "drop", "thin"]
 """What is done where the model is slower than a live source: "block" has it wait; "drop" leaves out the oldest pictures
-and clouds that wait, never sound, and marks the gap. What is read as fast as it can be always waits."""
+and clouds that wait; "thin" lets through every second of those that come, every fourth and so on, until less waits.
+Sound is never left out, and gaps are marked. What is read as fast as it can be always waits."""
 
 MOST, MOST_BYTES = 256, 256 << 20
 """Items of one source that may wait, and their bytes."""
-POLL, PATIENCE = 0.2, 1.0
-"""Seconds after which who waits looks whether it is still wanted, and for which a reader's end is waited for."""
+PATIENCE = 1.0
+"""Seconds for which a reader's end is waited for."""
 FRAMES = ("video", "image", "points")
 """What may be left out: what comes next shows the same world."""
 
@@ -63,6 +66,8 @@ class Lane:
         arrived, taken: when the last came, and when the one that was taken last had come.
         ended: no more comes; `error` says why, if it is a fault, and `told` whether the model knows.
         counts: of what was left out, by reason.
+        pulse: of who reads it.
+        thins: of each modality whose rate is lowered, by how much.
     """
 
     name: str
@@ -77,16 +82,31 @@ class Lane:
     error: BaseException | None = None
     told: bool = False
     counts: Counter[str] = field(default_factory=Counter)
+    pulse: Pulse = field(default_factory=lambda: Pulse("reading"))
+    thins: dict[str, Thin] = field(default_factory=dict)
+
+    @property
+    def filled(self) -> float:
+        """The share of the room that is taken."""
+        return max(len(self.items) / MOST, self.nbytes / MOST_BYTES)
 
     @property
     def full(self) -> bool:
-        return len(self.items) >= MOST or self.nbytes >= MOST_BYTES
+        return self.filled >= 1
+
+    @property
+    def step(self) -> int:
+        """One frame in so many is let through."""
+        return max((thin.step for thin in self.thins.values()), default=1)
 
     def add(self, item: Item) -> None:
+        passes = self._passes(item)
         self.items.append(item)
         self.nbytes += size(item)
         self.arrived = time.monotonic()
         self.stamps.append(self.arrived)
+        if not passes:
+            self._leave_out(len(self.items) - 1)
 
     def take(self) -> Item:
         item = self.items.popleft()
@@ -98,15 +118,21 @@ class Lane:
     def drop(self) -> bool:
         """Leave out the oldest picture or cloud, a gap in its place; False if there is none."""
         for i, item in enumerate(self.items):
-            if isinstance(item, Chunk) and item.modality in FRAMES and len(item.data) and not item.last:
-                self.nbytes -= size(item)
-                self.counts["slow"] += len(item.data)
-                self._mark(i, item)
+            if item.modality in FRAMES and _may_go(item):
+                self._leave_out(i)
                 return True
         return False
 
-    def _mark(self, at: int, gone: Chunk) -> None:
-        """Put a gap in the place of what is gone, or have the gap right before it go on."""
+    def _passes(self, item: Item) -> bool:
+        thin = self.thins.get(item.modality)
+        return thin is None or not _may_go(item) or thin.passes(item.start, self.filled)
+
+    def _leave_out(self, at: int) -> None:
+        """Put a gap in the place of a chunk, or have the gap right before it go on."""
+        gone = self.items[at]
+        assert isinstance(gone, Chunk)
+        self.nbytes -= size(gone)
+        self.counts["slow"] += len(gone.data)
         before = next((i for i in range(at - 1, -1, -1) if self.items[i].modality == gone.modality), None)
         gap = None if before is None else self.items[before]
         if before is not None and isinstance(gap, Gap) and gap.reason == "slow":
@@ -129,6 +155,7 @@ class Intake:
         patience: seconds on the streams' clock.
         since: of each source, where each modality's stream was left; what lies before it is left out.
         trim: what of a chunk lies after a time; None if nothing does.
+        unit: of a modality, see `Thin`.
     """
 
     def __init__(
@@ -139,13 +166,14 @@ class Intake:
         patience: float = 2.0,
         since: Sequence[dict[str, float]] | None = None,
         trim: Callable[[Chunk, float], Chunk | None] | None = None,
+        unit: Callable[[str], float] = lambda modality: 0.0,
     ) -> None:
         self.pressure, self.patience, self._trim = pressure, patience, trim or _whole
         begun: Sequence[dict[str, float]] = since or [{} for _ in feeds]
-        self.lanes = [
-            Lane(f.name, f.live or f.real_time, {m: left.get(m, 0.0 if f.live else -math.inf) for m in f.modalities})
-            for f, left in zip(feeds, begun, strict=True)
-        ]
+        self.lanes = [_lane(f, left) for f, left in zip(feeds, begun, strict=True)]
+        for lane in self.lanes:
+            if pressure == "thin" and lane.live:
+                lane.thins = {m: Thin(unit(m)) for m in lane.clocks if m in FRAMES}
         self._posted: deque[Any] = deque()
         self._changed = threading.Condition()
         self._open = True
@@ -168,8 +196,7 @@ class Intake:
                 while (found := self._next()) is None:
                     if not self._open or all(lane.told for lane in self.lanes):
                         return
-                    self._changed.wait(POLL)
-                self._changed.notify_all()
+                    self._changed.wait()
             yield found
 
     def posted(self) -> Iterator[Any]:
@@ -177,7 +204,7 @@ class Intake:
         while self._open:
             with self._changed:
                 if not self._posted:
-                    self._changed.wait(POLL)
+                    self._changed.wait()
                 waiting = [self._posted.popleft()] if self._posted else []
             yield from waiting
 
@@ -206,7 +233,8 @@ class Intake:
 
     def _awaited(self, end: float) -> tuple[Lane, Gap | None] | None:
         """The lane that may still give what ends before `end`, with the gap of one that is not waited for."""
-        newest = max((lane.items[-1].end for lane in self.lanes if lane.live and lane.items), default=-math.inf)
+        came = [math.inf if lane.full else lane.items[-1].end for lane in self.lanes if lane.live and lane.items]
+        newest = max(came, default=-math.inf)  # what has no more room cannot come up to the patience
         for lane in self.lanes:
             behind = [m for m, clock in lane.clocks.items() if clock < end - TICK]
             if lane.items or lane.ended or not behind:
@@ -222,6 +250,8 @@ class Intake:
     def _fresh(self, lane: Lane) -> Item | None:
         """The head of a lane, or what of it is not too late."""
         clock = lane.clocks.get(lane.items[0].modality, -math.inf)
+        if lane.full:
+            self._changed.notify_all()  # its reader may wait for room
         item = lane.take()
         kept = self._after(item, clock)
         if isinstance(item, Chunk) and kept is not item:
@@ -237,7 +267,7 @@ class Intake:
         return replace(item, start=time) if item.end > time else None
 
     def _read(self, lane: Lane, feed: Feed, since: dict[str, float]) -> None:
-        items = self._left(iter(feed.items), since)
+        items = self._left(lane.pulse.making(iter(feed.items), lane.name), since)
         if feed.real_time:
             items = paced(items)
         try:
@@ -264,8 +294,8 @@ class Intake:
     def _put(self, lane: Lane, item: Item) -> bool:
         with self._changed:
             while self._open and lane.full:
-                if self.pressure == "block" or not lane.live or not lane.drop():
-                    self._changed.wait(POLL)
+                if self.pressure != "drop" or not lane.live or not lane.drop():
+                    self._changed.wait()
             lane.add(item)
             self._changed.notify_all()
             return self._open
@@ -274,6 +304,17 @@ class Intake:
 def size(item: Item) -> int:
     """Bytes of an item."""
     return item.data.nbytes if isinstance(item, Chunk) else 0
+
+
+def _lane(feed: Feed, left: dict[str, float]) -> Lane:
+    clocks = {m: left.get(m, 0.0 if feed.live else -math.inf) for m in feed.modalities}
+    pulse = Pulse("source" if feed.live else "reading")
+    return Lane(feed.name, feed.live or feed.real_time, clocks, pulse=pulse)
+
+
+def _may_go(item: Item) -> bool:
+    """Whether it is a chunk that can be left out: an empty one costs nothing, and the last ends its stream."""
+    return isinstance(item, Chunk) and len(item.data) > 0 and not item.last
 
 
 def _whole(chunk: Chunk, clock: float) -> Chunk | None:

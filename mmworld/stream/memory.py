@@ -1,4 +1,4 @@
-"""What was told of a stream, on disk and bounded: found again by its time, by its words and by its meaning."""
+"""What was told and perceived of a stream, on disk and bounded: found again by its time, its words and its meaning."""
 
 from __future__ import annotations
 
@@ -6,19 +6,29 @@ import re
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmworld.errors import ResourceError, UsageError
+from mmworld.stream.evidence import Evidence, Trace
 from mmworld.types import Moment
 
 Vector = NDArray[np.float32]
+T = TypeVar("T")
 MOST = 200_000
 """Moments kept; at one in five seconds, eleven days."""
+MOST_BYTES = 1 << 29
+"""Bytes of evidence kept; of one sense, 32 tokens of 192 numbers in five seconds, two days and a half."""
+VERSION = 1
+"""Of the tables; 0 had moments alone."""
 WIDEST = 4096
+NEAR = 1e-6
+"""Seconds within which two times are one."""
 LATE = 60
 """Of reciprocal rank fusion (Cormack et al. 2009, section 2)."""
 _COMMON = (
@@ -38,88 +48,179 @@ end;
 create trigger if not exists gone after delete on moments begin
     insert into words (words, rowid, text) values ('delete', old.id, old.text);
 end;
+create table if not exists evidence (id integer primary key autoincrement, start real, "end" real, source text,
+    moment integer, bytes integer, meaning blob, unique (start, "end", source));
+create table if not exists traces (evidence integer, modality text, width integer, time blob, x blob);
+create index if not exists traces_of on traces (evidence);
+create index if not exists evidence_of on evidence (moment);
+create trigger if not exists forgotten after delete on moments begin
+    update evidence set moment = null where moment = old.id;
+end;
+create trigger if not exists lost after delete on evidence begin
+    delete from traces where evidence = old.id;
+end;
 """
+WITHIN = 'start >= ? and "end" <= ? and source = ?'
 
 
 class Memory:
-    """A bank of moments in an SQLite file; past `most` of them the oldest go. Any thread may use it.
+    """A bank of moments and of evidence in an SQLite file. Any thread may use it, and other processes may read it.
+
+    Past `most` moments, or `most_bytes` of evidence, the oldest go. Of evidence that lies in the time of no moment
+    nothing was told: it is found as a moment without a text.
 
     Args:
         path: of the file, made if it is not there; ":memory:" is none.
         embed: a text to its meaning, a vector of any length [E]; None finds by words and time alone.
         most: moments kept.
+        most_bytes: of evidence.
 
     Raises:
-        UsageError: the file is no such bank, or its vectors are of another width.
+        UsageError: the file is no such bank, or a later version's; here, or where it turns out to be damaged.
         ResourceError: it cannot be written.
     """
 
     def __init__(
-        self, path: Path | str = ":memory:", embed: Callable[[str], Vector] | None = None, most: int = MOST
+        self,
+        path: Path | str = ":memory:",
+        embed: Callable[[str], Vector] | None = None,
+        most: int = MOST,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
-        self._path, self._embed, self._most = str(path), embed, most
+        self._path, self._embed, self._most, self._most_bytes = str(path), embed, most, most_bytes
         self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = normal")
-            self._db.executescript(TABLES)
+            (made,) = self._db.execute("pragma user_version").fetchone()
+            if made < VERSION:
+                self._db.executescript(f"{TABLES} pragma user_version = {VERSION};")
         except sqlite3.DatabaseError as e:
             raise UsageError(f"{path}: no memory of a stream: {e}") from None
+        if made <= VERSION:
+            ((self._bytes,),) = self._run("select coalesce(sum(bytes), 0) from evidence")
+        else:
+            raise UsageError(f"{path}: a memory of version {made}, known is {VERSION}", hint="a newer mmworld reads it")
 
     def __len__(self) -> int:
         return int(self._run("select count(*) from moments")[0][0])
 
     def add(self, moment: Moment) -> None:
         """Remember a moment; one that is there already is not remembered twice."""
-        vector = None if self._embed is None else _unit(self._embed(moment.text))
+        vector = None if self._embed is None else _bytes(self._embed(moment.text))
         row = (moment.start, moment.end, moment.text, moment.source)
-        with self._lock, self._db:
-            there = 'select 1 from moments where start = ? and "end" = ? and text = ? and source = ?'
-            if self._execute(there, row):
-                return
-            blob = None if vector is None else vector.astype(np.float16).tobytes()
+        with self._transaction():
+            there = 'select id from moments where start = ? and "end" = ? and text = ? and source = ?'
             names = 'start, "end", text, source, vector'
-            self._execute(f"insert into moments ({names}) values (?, ?, ?, ?, ?)", (*row, blob))
+            made = f"insert into moments ({names}) values (?, ?, ?, ?, ?) returning id"
+            ((i,),) = self._execute(there, row) or self._execute(made, (*row, vector))
             self._execute("delete from moments where id <= (select max(id) from moments) - ?", (self._most,))
+            self._execute(f"update evidence set moment = ? where {WITHIN}", (i, *_within(moment)))
+
+    def keep(self, evidence: Evidence) -> None:
+        """Keep what was perceived, in the place of what was kept of the same time."""
+        meaning = None if evidence.meaning is None else _bytes(evidence.meaning)
+        row = (evidence.start, evidence.end, evidence.source)
+        with self._transaction():
+            gone = 'delete from evidence where start = ? and "end" = ? and source = ? returning moment, bytes'
+            moment, less = next(iter(self._execute(gone, row)), (None, 0))
+            names = 'start, "end", source, moment, bytes, meaning'
+            made = f"insert into evidence ({names}) values (?, ?, ?, ?, ?, ?) returning id"
+            ((i,),) = self._execute(made, (*row, moment, evidence.nbytes, meaning))
+            for t in evidence.traces:
+                data = (i, t.modality, t.x.shape[1], t.time.astype("<f4").tobytes(), t.x.astype("<f2").tobytes())
+                self._execute("insert into traces values (?, ?, ?, ?, ?)", data)
+            self._bytes += evidence.nbytes - less
+            while self._bytes > self._most_bytes:
+                oldest = "delete from evidence where id = (select min(id) from evidence) returning bytes"
+                self._bytes -= self._execute(oldest)[0][0]
+
+    def evidence(self, moment: Moment, query: str = "") -> Evidence | None:
+        """What is kept of a moment: of several pieces the one that fits a question best; None of one that has gone."""
+        where = f"select id, meaning from evidence where {WITHIN} order by start limit 100"
+        rows = self._run(where, _within(moment))
+        best = self._nearest(rows, query, 1) or [i for i, _ in rows[:1]]
+        of = 'start, "end", source, meaning, modality, width, x, time'
+        joined = f"select {of} from evidence join traces on evidence = evidence.id where evidence.id = ?"
+        held = [row for i in best for row in self._run(joined, (i,))]
+        if not held:
+            return None
+        start, end, source, meaning = held[0][:4]
+        try:
+            vector = None if meaning is None else np.frombuffer(meaning, np.float16).astype(np.float32)
+            return Evidence(start, end, tuple(Trace.of(*row[4:]) for row in held), source, vector)
+        except (TypeError, ValueError) as e:
+            raise UsageError(f"{self._path}: damaged at {start} s: {e}") from None
 
     def between(self, start: float, end: float, most: int = 100) -> list[Moment]:
         """The moments that overlap [start, end), in order of time."""
-        where = 'select start, "end", text, source from moments where start < ? and "end" > ? order by start limit ?'
-        return [Moment(*row) for row in self._run(where, (end, start, most))]
+        where = 'start < ? and "end" > ?'
+        told = f'select start, "end", text, source from moments where {where}'
+        seen = f"select start, \"end\", '', source from evidence where moment is null and {where}"
+        rows = self._run(f"{told} union all {seen} order by start limit ?", (end, start, end, start, most))
+        return [Moment(*row) for row in rows]
 
     def find(self, query: str, most: int = 5) -> list[Moment]:
-        """The moments that fit a question best, the best first: by their words, and by their meaning, the two lists
-        fused by their ranks."""
-        scores: dict[int, float] = defaultdict(float)
-        for ranking in (self._by_words(query, 4 * most), self._by_meaning(query, 4 * most)):
-            for rank, i in enumerate(ranking):
-                scores[i] += 1 / (LATE + rank)
-        best = sorted(scores, key=lambda i: -scores[i])[:most]
-        rows = (self._run('select start, "end", text, source from moments where id = ?', (i,)) for i in best)
-        return [Moment(*row[0]) for row in rows if row]
+        """The moments that fit a question best, the best first: by their words, by their meaning, and by the meaning of
+        what was perceived then, the lists fused by their ranks. Where nothing was told, the last one counts twice, in
+        the place of the meaning of a text."""
+        scores: dict[Moment, float] = defaultdict(float)
+        for ranking in (self._by_words, self._by_meaning, self._by_evidence):
+            for rank, moment in enumerate(ranking(query, 4 * most)):
+                scores[moment] += (1 if moment.text else 2) / (LATE + rank)
+        return sorted(scores, key=lambda m: -scores[m])[:most]
 
     def close(self) -> None:
         self._db.close()
 
-    def _by_words(self, query: str, most: int) -> Sequence[int]:
+    def _by_words(self, query: str, most: int) -> list[Moment]:
         words = content(query)
         if not words:
             return []
         asked = " OR ".join(f'"{w}"' for w in words)
         found = self._run("select rowid from words where words match ? order by rank limit ?", (asked, most))
-        return [i for (i,) in found]
+        return self._moments([i for (i,) in found])
 
-    def _by_meaning(self, query: str, most: int) -> Sequence[int]:
-        if self._embed is None:
+    def _by_meaning(self, query: str, most: int) -> list[Moment]:
+        return self._moments(self._nearest(self._vectors("id, vector from moments"), query, most))
+
+    def _by_evidence(self, query: str, most: int) -> list[Moment]:
+        found: list[Moment] = []
+        for i in self._nearest(self._vectors("id, meaning from evidence"), query, most):
+            for *row, moment in self._run("select start, \"end\", '', source, moment from evidence where id = ?", (i,)):
+                found += self._moments([] if moment is None else [moment]) or [Moment(*row)]
+        return list(dict.fromkeys(found))
+
+    def _moments(self, ids: Sequence[int]) -> list[Moment]:
+        """Those of them that have not gone."""
+        rows = (self._run('select start, "end", text, source from moments where id = ?', (i,)) for i in ids)
+        return [Moment(*row) for found in rows for row in found]
+
+    def _vectors(self, of: str) -> list[tuple[int, bytes]]:
+        return [] if self._embed is None else self._run(f"select {of}")
+
+    def _nearest(self, rows: Sequence[tuple[T, bytes | None]], query: str, most: int) -> list[T]:
+        """The keys of the vectors that point most nearly where the query does; of those as wide as its own."""
+        if self._embed is None or not rows:
             return []
         wanted = _unit(self._embed(query))
-        rows = self._run("select id, vector from moments where length(vector) = ?", (2 * len(wanted),))
-        if not rows:
-            return []
-        table = np.frombuffer(b"".join(v for _, v in rows), np.float16).reshape(len(rows), -1)
+        rows = [(key, v) for key, v in rows if isinstance(v, bytes) and len(v) == 2 * len(wanted)]
+        table = np.frombuffer(b"".join(v for _, v in rows if v), np.float16).reshape(-1, len(wanted))
         scores = table.astype(np.float32) @ wanted
         return [rows[int(i)][0] for i in np.argsort(-scores, kind="stable")[:most]]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All that is written within it, or nothing."""
+        with self._lock:
+            self._execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._db.rollback()
+                raise
+            self._execute("commit")
 
     def _run(self, sql: str, values: Sequence[object] = ()) -> list[tuple]:
         with self._lock:
@@ -137,6 +238,15 @@ class Memory:
 def content(text: str) -> list[str]:
     """The words of a text that say what it is about."""
     return [w for w in re.findall(r"\w+", text.lower()) if w not in COMMON]
+
+
+def _within(moment: Moment) -> tuple[float, float, str]:
+    """The values of WITHIN."""
+    return moment.start - NEAR, moment.end + NEAR, moment.source
+
+
+def _bytes(x: Vector) -> bytes:
+    return _unit(x).astype(np.float16).tobytes()
 
 
 def _unit(x: Vector) -> Vector:

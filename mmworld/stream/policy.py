@@ -36,7 +36,7 @@ class Judge(Protocol):
         ...
 
     def changed(self, modality: str, x: Tensor, end: float) -> bool:
-        """Whether to speak before the next block, tokens x [n, D] that end at `end`."""
+        """Whether to speak before the next block, tokens x [n, D] that end at `end`; or `due` moves to its end."""
         ...
 
     def restart(self, start: float, end: float) -> float:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,10 +51,8 @@ class Chat:
 
         given = [m if self.shows else {**m, "content": _words(m["content"])} for m in messages]
         try:
-            return (
-                _environment()
-                .from_string(self.template)
-                .render(messages=given, tools=list(tools) or None, add_generation_prompt=True, **self.tokens)
+            return _compiled(self.template).render(
+                messages=given, tools=list(tools) or None, add_generation_prompt=True, **self.tokens
             )
         except (jinja2.TemplateError, TypeError, ValueError, OverflowError) as e:
             raise UsageError(f"the checkpoint's chat template does not take this conversation: {e}") from None
@@ -90,8 +89,9 @@ def _words(parts: Any) -> str:
     return "".join(p["text"] for p in parts)
 
 
-def _environment() -> Any:
-    """As transformers makes it, which templates are written for."""
+@lru_cache(maxsize=8)  # compiling takes a hundred times as long as writing a conversation
+def _compiled(template: str) -> Any:
+    """In an environment as transformers makes it, which templates are written for."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(
@@ -100,7 +100,7 @@ def _environment() -> Any:
     environment.filters["tojson"] = lambda x, **options: json.dumps(x, **{"ensure_ascii": False, **options})
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
+    return environment.from_string(template)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmworld.errors import UsageError
@@ -15,8 +15,10 @@ from mmworld.models.captioner import DEFAULT, Captioner
 from mmworld.models.keep import Keep
 from mmworld.models.message import Assistant
 from mmworld.models.opening import Opened
-from mmworld.models.watcher import Watcher
+from mmworld.models.turns import RollingWatcher
+from mmworld.models.watcher import Borrowed, Watcher
 from mmworld.models.world import World
+from mmworld.stream.economy import Economy
 from mmworld.stream.policy import Policy
 from mmworld.types import Caption, Source
 from mmworld.verbs.model import assistant, loaded
@@ -37,7 +39,7 @@ def stream(
     Args:
         source: a path, bytes, a binary file, a `data:` address, a folder of clouds.
         model: a name, a folder, or a model: one of ours, or a borrowed one that tells of what it is shown.
-        policy: when to speak: `Every(seconds)`, `OnChange()`, `AtSilence(file)`, `AtEnd()`.
+        policy: when to speak: `Every(seconds)`, `OnChange()`, `AtSilence(file)`, `AsTrained(model)`, `AtEnd()`.
         options: start, end, fps, modalities and tap, as in `Captioner.stream`.
 
     Raises:
@@ -61,10 +63,17 @@ def captioner(
     prompt: str = "",
     stop: Stop = STOP,
     keep: Keep | None = None,
-) -> Captioner | Watcher:
-    """What makes a stream's captions with this model; UsageError if it does not tell of anything, or cannot `keep`."""
+    economy: Mapping[str, Economy] | None = None,
+) -> Captioner | Borrowed[Any]:
+    """What makes a stream's captions with this model; UsageError if it does not tell of anything, or is borrowed and
+    is to `keep`, or to leave out tokens."""
     if isinstance(model, World):
-        return Captioner(model, policy, sampler, prompt, stop, keep)
-    if keep is not None:
-        raise UsageError(f"a {type(model).__name__} keeps nothing across captions", hint="models of ours do")
-    return Watcher(assistant(model), policy, sampler, prompt, stop)
+        return Captioner(model, policy, sampler, prompt, stop, keep, economy)
+    if economy:
+        raise UsageError(f"a {type(model).__name__} leaves out no tokens", hint="models of ours do")
+    if keep is None:
+        return Watcher(assistant(model), policy, sampler, prompt, stop)
+    if not hasattr(model, "glimpse"):
+        hint = "models of ours do; and Qwen-VL, LLaVA, LLaVA-NeXT-Video and LLaVA-OneVision"
+        raise UsageError(f"a {type(model).__name__} keeps nothing across captions", hint=hint)
+    return RollingWatcher(model, policy, sampler, prompt, stop, keep)

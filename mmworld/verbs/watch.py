@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from mmworld.media.devices import is_device, open_device
 from mmworld.media.follow import Growing
 from mmworld.media.gate import Media
 from mmworld.models.captioner import DEFAULT, Captioner, Tap
-from mmworld.models.growing import open_growing
+from mmworld.models.events import STALL, Stall
+from mmworld.models.growing import STILL, open_growing
+from mmworld.models.hindsight import Hindsight
 from mmworld.models.keep import Keep
 from mmworld.models.live import Live
 from mmworld.models.message import Assistant
@@ -23,12 +26,15 @@ from mmworld.models.opening import Opened
 from mmworld.models.teller import Teller
 from mmworld.models.world import World
 from mmworld.stream.again import Backoff, again
+from mmworld.stream.economy import Economy
 from mmworld.stream.intake import Pressure
 from mmworld.stream.memory import Memory
 from mmworld.stream.policy import Policy
 from mmworld.types import Chunk, Gap, Moment, Source
 from mmworld.verbs.caption import captioner
 from mmworld.verbs.model import loaded
+
+log = logging.getLogger(__name__)
 
 
 def watch(
@@ -41,6 +47,7 @@ def watch(
     prompt: str = "",
     stop: Stop = STOP,
     keep: Keep | None = None,
+    economy: Mapping[str, Economy] | None = None,
     provisional: float = math.inf,
     real_time: bool = False,
     pressure: Pressure = "drop",
@@ -53,6 +60,8 @@ def watch(
     memory: Path | str | None = None,
     resume: Path | str | None = None,
     tap: Tap | None = None,
+    stall: float = STALL,
+    alarm: Callable[[Stall], object] | None = None,
     **sources: Source | Media | Opened,
 ) -> Live:
     """Watch a source, and others on the same clock (`"clip.mp4", sensor="log.csv"`), for as long as they last.
@@ -63,14 +72,18 @@ def watch(
 
     Args:
         source: what `mmworld.stream` takes, or what is live: "/dev/video0", "mic:", "screen:", "rtsp://host/path",
-            "rtmp://host/path", "https://host/path.m3u8". What is lost is connected again, its outage a `Gap`.
+            "rtmp://host/path", "ws://host/path", "https://host/path.m3u8". What is lost is connected again, its
+            outage a `Gap`.
         model: as for `mmworld.stream`.
         keep: what is remembered across captions, and told of again; None: each caption is of what came since the last.
-            Models of ours alone do.
+            Models of ours do, and borrowed ones that can be told of a film as it comes (Qwen-VL, LLaVA and its kin).
+        economy: of a modality, which tokens are worth their place (`{"video": Economy(0.97)}`); none: all. Of models of
+            ours alone; see `Live.tokens`.
         real_time: play files no faster than they were recorded.
-        provisional, pressure, patience, resume, tap: see `Live`.
-        memory: a file in which what was told is kept, and found again when asked; gone on with if it is there. What a
-            borrowed model told is found by its words and its time, not by its meaning.
+        provisional, pressure, patience, resume, tap, stall, alarm: see `Live`.
+        memory: a file in which what was told is kept, and a little of what was perceived, and found again when asked;
+            gone on with if it is there. Of a borrowed model it is what was told alone, and found by its words and its
+            time, not by its meaning.
         allow_hosts: from which streams may come, "HOST[:PORT]" each.
         follow: wait for what is written to a file, or appears in a folder, until it is removed.
         start, end, fps: of files, see `Captioner.stream`.
@@ -83,7 +96,7 @@ def watch(
     if source is None and not sources:
         raise UsageError("no source", hint='a file or a camera, or one for each sense: video="a.mp4", sensor="b.csv"')
     found = loaded(model, device)
-    teller = captioner(found, policy, sampler, prompt, stop, keep)
+    teller = captioner(found, policy, sampler, prompt, stop, keep, economy)
     options: dict[str, Any] = {"start": start, "end": end, "fps": fps}
     named = [] if source is None else [(None, source)]
     opened = [_opened(teller, s, name, options, allow_hosts, follow) for name, s in [*named, *sources.items()]]
@@ -98,7 +111,10 @@ def watch(
         provisional=provisional,
         resume=resume,
         memory=bank,
+        hindsight=Hindsight(found, bank, sampler, stop) if bank is not None and isinstance(found, World) else None,
         tap=tap,
+        stall=stall,
+        alarm=alarm,
     )
 
 
@@ -111,28 +127,38 @@ def _opened(
         )
     if follow and isinstance(source, str | os.PathLike):
         if os.path.isdir(source):
-            return _growing(teller, Path(source), (name,) if name else None, options["fps"])
+            return _growing(teller, Path(source), name, options["fps"])
         source = Growing(Path(source))
     return teller.open(source, name, **options)
 
 
-def _growing(teller: Teller[Any], folder: Path, wanted: tuple[str, ...] | None, fps: float | None) -> Opened:
-    if not isinstance(teller, Captioner):
-        raise UsageError("a borrowed model follows no folder so far", hint="a file, or a model of ours")
-    return open_growing(teller.world, folder, fps=fps, modalities=wanted)
+def _growing(teller: Teller[Any], folder: Path, name: str | None, fps: float | None) -> Opened:
+    adapters: Any = teller.world.adapters if isinstance(teller, Captioner) else {}
+    cloud = adapters["points"].hop if "points" in adapters else STILL
+    return open_growing(lambda path: teller.open(path, name, fps=fps), folder, cloud=cloud)
 
 
 def _device(media: Callable[[], Media], opened: Callable[[Media], Opened]) -> Opened:
-    """What is live, connected again when it is lost; it must be there the first time. What ends is read once."""
-    there = media()
-    first = opened(there)
+    """What is live, connected again when it is lost; it must be there the first time. What ends is read once. What was
+    left out or repaired in a connection is logged at its end.
+    """
+
+    def fresh() -> tuple[Media, Opened]:
+        found = media()
+        return found, opened(found)
+
+    there, first = fresh()
     if there.duration is not None:
         return first
-    known = iter([first])
+    known = iter([(there, first)])
 
     def connect() -> Iterator[Chunk | Gap]:
-        found = next(known, None) or opened(media())
-        return (c for c in found.chunks if c.modality in first.modalities)
+        source, found = next(known, None) or fresh()
+        try:
+            yield from (c for c in found.chunks if c.modality in first.modalities)
+        finally:
+            if warnings := source.warnings:
+                log.warning("%s: %s", first.name, "; ".join(warnings))
 
     chunks: Any = again(connect, first.name, first.modalities, backoff=Backoff())
     return Opened(first.name, first.modalities, chunks, live=True)
@@ -153,13 +179,22 @@ def recall(
     span: tuple[float, float] = (0.0, math.inf),
 ) -> list[Moment]:
     """When something was told of a stream that was watched with `memory`: what fits a question, the best first, or all
-    of a span of seconds, in order.
+    of a span of seconds, in order. Of what nothing was told it is said what the model sees in what is kept of it.
 
     Raises:
         UsageError: the file holds no memory.
     """
     if question is None:
-        return Memory(memory).between(*span, most)
+        return _seen(Memory(memory).between(*span, most), memory, model, device)
     bank = Memory(memory, _meaning(loaded(model, device)))
     found = bank.find(question, most if span == (0.0, math.inf) else 20 * most)
-    return [m for m in found if m.start < span[1] and m.end > span[0]][:most]
+    return _seen([m for m in found if m.start < span[1] and m.end > span[0]][:most], memory, model, device)
+
+
+def _seen(moments: list[Moment], memory: Path | str, model: Any, device: str) -> list[Moment]:
+    """The moments, those without a text with what a model of ours sees in what is kept of them."""
+    untold = [m for m in moments if not m.text]
+    if not untold or not isinstance(world := loaded(model, device), World):
+        return moments
+    seen = dict(zip(untold, Hindsight(world, Memory(memory)).look(untold), strict=True))
+    return [seen.get(m, m) for m in moments]

@@ -70,13 +70,29 @@ def test_a_film_is_watched_and_asked_about(at: Path, capsys: pytest.CaptureFixtu
     assert command(["find", "dog", "--memory", memory, "--json", "--most", "9"]) == 0
     moments = json.loads(capsys.readouterr().out)["moments"]
     assert sorted((m["start"], m["end"]) for m in moments) == [(i, i + 1) for i in range(6)]
-    assert command(["watch", film, *flags, "--keep", "2"]) == 2
-    assert "a LLaVA keeps nothing across captions (models of ours do)" in capsys.readouterr().err
+    assert command(["watch", film, *flags, "--economy", "0.9"]) == 2
+    assert "a LLaVA leaves out no tokens (models of ours do)" in capsys.readouterr().err
 
 
-def test_killed_while_it_watches_it_goes_on(at: Path, tmp_path: Path) -> None:
+def test_a_film_is_remembered_by_models_that_can(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film = str(at / "film.mp4")
+    assert command(["watch", film, "--model", str(at / "llava"), "--every", "2", "--keep", "3", "--json"]) == 0
+    told = [(c["start"], c["end"], c["text"]) for c in lines(capsys)]
+    keep, every = mmworld.Keep(3.0), mmworld.Every(2.0)
+    with mmworld.watch(film, model=str(at / "llava"), keep=keep, policy=every) as live:
+        assert told == [(c.start, c.end, " ".join(c.text.split())) for c in live]
+    assert len(told) == 3
+    assert command(["watch", film, "--model", str(at / "blip"), "--keep", "3"]) == 2
+    said = capsys.readouterr().err
+    assert "keeps nothing across captions (models of ours do; and Qwen-VL, LLaVA," in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("keep", [[], ["--keep", "2"]])
+def test_killed_while_it_watches_it_goes_on(keep: list[str], at: Path, tmp_path: Path) -> None:
     """kill -9, with a judge of changes: the captions are those of one that was never killed."""
-    argv, state = ["watch", str(at / "film.mp4"), "--model", str(at / "llava"), "--on-change"], tmp_path / "state"
+    argv = ["watch", str(at / "film.mp4"), "--model", str(at / "llava"), "--on-change", *keep]
+    state = tmp_path / "state"
     whole, cut = (["-o", str(tmp_path / name)] for name in ("whole.srt", "cut.srt"))
     assert command([*argv, *whole]) == 0
     saves = ["--state", state, "--save-every", "0.2", "--real-time"]

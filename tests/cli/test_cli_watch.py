@@ -23,14 +23,17 @@ import mmworld
 from mmworld.cli import command
 from mmworld.cli.formats import Origin
 from mmworld.cli.journal import Journal
-from mmworld.cli.view import state, table
+from mmworld.cli.view import LOOKS, Looks, table
 from mmworld.errors import UsageError
+from mmworld.models.events import Stall
 from mmworld.models.provisional import Provisional
 from mmworld.stream.intake import Lane
+from mmworld.stream.thin import Thin
 from mmworld.types import Caption, Gap
 
 SAMPLES = Path(mmworld.__file__).parent / "samples"
 SCENE, MOTION = str(SAMPLES / "scene.mp4"), str(SAMPLES / "motion.csv")
+SOUNDS = str(SAMPLES / "sounds.wav")
 ORIGIN = Origin("a.mp4", "nano", "0", 0)
 
 
@@ -76,6 +79,18 @@ def test_it_speaks_when_speech_is_over(shared_data: Path, capsys: pytest.Capture
     assert command(["watch", *flags[:2], "nothing.onnx"]) == 5
 
 
+def test_it_speaks_as_it_was_trained_to(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert command(["caption", SCENE, "--as-trained"]) == 0
+    said = capsys.readouterr().out
+    assert command(["watch", SCENE, "--as-trained"]) == 0
+    assert capsys.readouterr().out == said
+    assert len(said.splitlines()) > 2, "it speaks by itself, not at the end alone"
+    mmworld.load("nano").save(tmp_path)
+    assert command(["watch", SCENE, "--as-trained", "--model", str(tmp_path)]) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "this model has no listen/speak head" in line
+
+
 def test_several_sources_on_one_clock(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["watch", SCENE, "--with", f"sensor={MOTION}", "--every", "3", "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -118,9 +133,11 @@ def test_a_sensor_file_and_a_folder_that_grow_until_they_are_removed(tmp_path: P
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--stall", "0"], "--stall"),
         (["--with", "smell=a.csv"], "--with smell=a.csv: give SENSE=SOURCE, of video, audio, points, sensor, image"),
         (["--with", f"audio={SCENE}"], "audio comes from two sources (one session has one source of each sense)"),
         (["--end", "2", "--state", "s"], "--end with --state: what has ended is not gone on with"),
+        (["--rerun", "a.mp4"], "--rerun a.mp4: not .rrd, by which the viewer knows it"),
         (["-o", "a.pdf"], "-o a.pdf: not one of .jsonl, .srt, .vtt, .txt, .tsv"),
     ],
 )
@@ -259,6 +276,44 @@ def _pieces(whole: bytes, at: int, suffix: str) -> int:
     return max(whole[:at].count(b"\n") - (suffix == "tsv"), 0)
 
 
+def test_a_stall_in_a_journal_moves_nothing_that_is_said_again(tmp_path: Path) -> None:
+    """Stopped after any event and gone on with from any state before: without the stalls, each event once."""
+    events = [caption(i) for i in range(5)]
+    for stopped in range(6):
+        for before in range(stopped + 1):
+            path = tmp_path / f"{stopped}-{before}.jsonl"
+            for some, resumed in ((events[:stopped], None), (events[before:], before)):
+                journal = Journal(path, ORIGIN, resumed)
+                for event in some:
+                    journal.add(Stall("source", "cam", 31.0, "devices.py:7 read"))
+                    journal.add(event)
+                journal.close()
+            written = lines(path)
+            assert [e["start"] for e in written if e["event"] == "caption"] == [e.start for e in events]
+            stalls = [e for e in written if e["event"] == "stall"]
+            assert len(stalls) == stopped + len(events) - before
+            assert {(e["part"], e["of"], e["where"], e["over"]) for e in stalls} == {
+                ("source", "cam", "devices.py:7 read", False)
+            }
+
+
+def test_a_pipe_that_is_silent_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "a.jsonl"
+    flags = ["--every", "2", "--json", "--stall", "0.2", "-o", log]
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start("watch", "-", *flags, **options)
+    assert process.stdin is not None
+    assert process.stderr is not None
+    sent = [json.dumps({"time": i / 16, "values": [i / 10]}).encode() + b"\n" for i in range(64)]
+    process.stdin.write(b"".join(sent[:40]))
+    process.stdin.flush()
+    assert any(b"<stdin>: nothing came for " in line for line in process.stderr)
+    assert b"<stdin>: goes on after " in process.communicate(b"".join(sent[40:]), timeout=120)[1]
+    told = [e for e in lines(log) if e["event"] == "stall" and e["part"] == "source"]
+    assert (told[0]["of"], told[0]["over"]) == ("<stdin>", False)
+    assert [e["end"] for e in lines(log) if e["event"] == "caption"] == [2.0, 4.0]
+
+
 def test_what_came_live_is_gone_on_with_behind_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "a.srt"
     Journal(path, ORIGIN).add(caption(0))
@@ -279,17 +334,75 @@ def test_how_it_stands_is_told_on_stderr(capfd: pytest.CaptureFixture[str]) -> N
     assert 0 < told[-1]["state_bytes"] < told[-1]["resident_bytes"]
 
 
-def test_what_a_terminal_shows() -> None:
-    lane = Lane("hall", True, {"video": 65.5}, counts=Counter(slow=3))
-    live = SimpleNamespace(lanes=[lane], nbytes=3 << 20, unsaid=2, delay=lambda part: part)
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_a_terminal_shows(width: int) -> None:
+    """Names are cut where it is narrow; figures never are, and stand below one another."""
     now = time.monotonic()
-    console, speeds = Console(record=True, width=100, file=io.StringIO()), {}
-    console.print(table(state(live, now), speeds, now))
-    lane.clocks["video"] = 75.5
-    console.print(table(state(live, now + 10), speeds, now + 10))
-    shown = " ".join(console.export_text().split())
-    assert "hall 01:05.500 0 3 slow read late 0.50 s, one in twenty 0.95 s, 2 untold; 3 of" in shown
-    assert "hall 01:15.500 1.0x 0 3 slow stalled" in shown
+    lane = Lane("hall", True, {"video": 65.5}, counts=Counter(slow=3), arrived=now)
+    other = Lane("a/[b]" + "c" * 90, True, {"audio": 93665.25}, arrived=now)
+    live = SimpleNamespace(lanes=[lane, other], nbytes=3 << 20, unsaid=2, captions=7)
+    live.delay, live.tokens = lambda part: part, {"video": (1000, 780), "audio": (50, 50)}
+    live.stalls = (Stall("speaking", "[0.000, 5.000)", 31.4, "decode.py:7 [decode]"),)
+    lane.thins["video"] = Thin(0.0)
+    lane.thins["video"].passes(0.0, 0.6)
+    console, looks = Console(record=True, width=width, file=io.StringIO()), Looks(live)
+    console.print(table(looks.state(now)))
+    lane.clocks["video"] += 10
+    console.print(table(looks.state(now + 10)))
+    drawn = console.export_text().splitlines()
+    assert max(map(len, drawn)) <= width
+    shown = [" ".join(line.split()) for line in drawn]
+    assert "hall 01:05.5 0 3 slow read, 1 in 4" in shown
+    assert "hall 01:15.5 1.0x 0 3 slow 10 s quiet" in shown
+    assert sum(line.startswith("[b]c") and "26:01:05.2" in line for line in shown) == 2
+    below = ["captions 7, 2 untold", "latency p50 0.50 s, p95 0.95 s", "tokens video: 220 of 1000 left out (22%)"]
+    assert shown[3:6] == below
+    memory = next(i for i, line in enumerate(shown) if line.startswith("memory 3 MiB of the stream, "))
+    hangs = "hangs speaking [0.000, 5.000): no progress for 31 s (decode.py:7 [decode])"
+    assert " ".join(shown[6:memory]) == hangs
+    ends = {line.index(found) + len(found) for line in drawn for found in ("01:15.5", "26:01:05.2") if found in line}
+    assert len(ends) == 1
+
+
+def test_a_rate_is_that_of_the_last_looks() -> None:
+    """Twice as fast as real time at first; later it stands still, and so does its rate."""
+    lane = Lane("hall", False, {"video": 0.0})
+    live = SimpleNamespace(lanes=[lane], nbytes=0, unsaid=0, captions=0, delay=lambda part: 0.0, tokens={}, stalls=())
+    looks, rates = Looks(live), []
+    for i in range(3 * LOOKS):
+        lane.clocks["video"] = min(i, LOOKS) * 1.0
+        rates.append(looks.state(100 + i / 2)["sources"][0]["rate"])
+    assert rates[0] is None
+    assert rates[1:LOOKS] == [2.0] * (LOOKS - 1)
+    assert rates[LOOKS:] == sorted(rates[LOOKS:], reverse=True)
+    assert rates[2 * LOOKS + 1 :] == [0.0] * (LOOKS - 1)
+
+
+def test_tokens_that_are_left_out_are_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+    """As many as a session that reads the same film leaves out, and the captions are those of it."""
+    economy = {"video": mmworld.Economy(0.95)}
+    captioner = mmworld.Captioner(mmworld.load("nano"), mmworld.Every(2.0), economy=economy)
+    opened = captioner.open(SCENE)
+    session = mmworld.Session(captioner.world, modalities=opened.modalities, economy=economy)
+    for chunk in opened.chunks:
+        session.append(chunk)
+    heard = session.streams["video"]
+    gone = heard.given - heard.kept
+    assert 0 < gone < heard.given
+
+    assert command(["watch", SCENE, "--every", "2", "--economy", "0.95", "--json", "--progress", "json"]) == 0
+    out, err = capfd.readouterr()
+    assert [json.loads(line)["text"] for line in out.splitlines()] == [c.text for c in captioner.caption(SCENE)]
+    told = [json.loads(line) for line in err.splitlines() if line.startswith("{")][-1]
+    assert told["tokens"]["video"] == {"made": heard.given, "left_out": gone}
+    assert told["tokens"]["audio"]["left_out"] == 0
+    assert told["captions"] == len(out.splitlines())
+    assert f"mmworld: tokens of video: {gone} of {heard.given} left out ({gone / heard.given:.0%})" in err
+    with mmworld.watch(SCENE, policy=mmworld.Every(2.0), economy=economy) as live:
+        list(live)
+    assert live.tokens["video"] == (heard.given, heard.kept)
+    assert command(["watch", SCENE, "--economy", "1.5"]) == 2
+    assert "'1.5' is no number above 0 and at most 1" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("n", [4, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
@@ -311,3 +424,41 @@ def test_from_any_point_a_real_film_goes_on_with_the_same_words_and_times(n: int
             before = live.before.events
             assert before <= len(said)
             assert [(e.start, e.end, e.text) for e in live] == [(e.start, e.end, e.text) for e in whole[before:]]
+
+
+def test_several_sources_are_streams_of_their_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each says what it says alone, in files of its own, and behind its name on a terminal."""
+    names = [SCENE, SOUNDS]
+    alone = {n: [c.text for c in mmworld.caption(n, policy=mmworld.Every(2.0))] for n in names}
+    template = str(tmp_path / "{stem}")
+    flags = ["--every", "2", "-o", template + ".jsonl", "--state", template + ".state", "--memory", str(tmp_path / "m")]
+    assert command(["watch", *names, *flags, "--plot", template + ".png"]) == 0
+    out = capfd.readouterr().out.splitlines()
+    for name in names:
+        stem = Path(name).stem
+        written = lines(tmp_path / f"{stem}.jsonl")
+        assert [e["text"] for e in written if e["event"] == "caption"] == alone[name]
+        assert {e["source"] for e in written} == {name}
+        assert sum(line.startswith(f"{Path(name).name}  [") for line in out) == len(written)
+        assert (tmp_path / f"{stem}.png").stat().st_size
+    assert command(["watch", *names, *flags]) == 0  # from the states: nothing is left to tell
+    assert capfd.readouterr().out == ""
+    assert {m.source for m in mmworld.recall(tmp_path / "m")} == set(names)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["-o", "a.srt"], "a.srt would hold"),
+        (["--state", "{ext}"], "state would hold"),
+        (["-o", "{sten}.srt"], "{sten} in '{sten}.srt' (known: stem, ext, name, index)"),
+        (["--with", "sensor=a.csv"], "--with beside 2 sources (one source and those on its clock, or several without"),
+    ],
+)
+def test_several_sources_that_cannot_be_told_apart(
+    flags: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["watch", SCENE, SOUNDS, *flags]) == 2
+    assert message in capfd.readouterr().err
+    assert command(["watch", "-", "-"]) == 2
+    assert "- twice: there is one standard input" in capfd.readouterr().err

@@ -20,7 +20,7 @@ from mmworld.errors import SourceError, UsageError
 from mmworld.evaluate import card, folds, nano
 from mmworld.evaluate.score import Score, share
 from mmworld.generate.beam import Beam
-from mmworld.models.load import find
+from mmworld.models.load import SHIPPED, find
 from mmworld.models.world import World, WorldConfig
 from mmworld.nn.transformer import TransformerConfig
 from mmworld.text.tokenizer import Tokenizer
@@ -206,6 +206,15 @@ def test_the_card_is_put_beside_the_weights(model: Path) -> None:
     path = card.write(report(), legs(CONFIGS / "nano.yaml"), model)
     assert path == model / "README.md"
     assert "# mmworld-nano" in path.read_text()
+
+
+def test_the_card_says_of_the_head_what_its_file_says(model: Path) -> None:
+    assert card.head(model) == ""
+    if not SHIPPED["nano"].is_dir():
+        pytest.skip("nano is not part of this checkout")
+    told = card.head(SHIPPED["nano"])
+    assert "listen/speak head" in told
+    assert told in (SHIPPED["nano"] / card.CARD).read_text()
 
 
 def test_the_table_has_a_row_a_score(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

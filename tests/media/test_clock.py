@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -99,3 +100,91 @@ def test_gaps_of_what_is_live_are_never_closed_up(live):
     times = run(clock, [i * 5 * 90_000 for i in range(2160)])
     assert (times[-1] == 2159 * 5.0) == live
     assert bool(counts) != live
+
+
+Packet = tuple[float, float]
+"""When it comes, and how it is stamped, in seconds."""
+
+
+def live(packets: list[Packet], step: float = 0.1) -> tuple[list[float], dict[int, str], Counter[str]]:
+    """Where packets of one stream are placed, and at which of them its clock breaks."""
+    now, counts, breaks = [0.0], Counter[str](), dict[int, str]()
+    clock = Clock(Fraction(round(packets[0][1] * 90_000), 90_000), 10.0, counts, 1e9, now=lambda: now[0])
+    times = []
+    for i, (now[0], stamp) in enumerate(packets):
+        ticks = round(stamp * 90_000) % WRAP
+        times.append(clock.seconds(ticks + clock.place(0, ticks, BASE, round(step * 90_000)), BASE))
+        if reason := clock.breaks.get(0):
+            breaks[i] = reason
+    return times, breaks, counts
+
+
+def arriving(stamps: list[float], bursts: float, seed: int, gap: float = 0.0) -> list[Packet]:
+    """Packets that are sent once `bursts` seconds of them are there, up to 0.3 s late, and all `gap` seconds later."""
+    rng, ages = random.Random(seed), [s - stamps[0] for s in stamps]
+    sent = [(a // bursts + 1) * bursts if bursts else a for a in ages]
+    return list(zip(accumulate((gap + t + 0.3 * rng.random() for t in sent), max), stamps, strict=True))
+
+
+def run_of(start: float, seconds: float) -> list[float]:
+    return [start + i / 10 for i in range(round(seconds * 10))]
+
+
+@given(st.floats(11, 50_000), st.sampled_from([0.0, 2.0, 6.0]), st.floats(0, 95_443), st.integers(0, 99))
+def test_a_leap_that_has_passed_keeps_its_time(leap, bursts, begin, seed):
+    """Wherever the counter stands, also where it wraps within the gap: nothing is closed up, and it is marked."""
+    before, after = run_of(begin, 30), run_of(begin + 30 + leap, 30)
+    packets = arriving(before, bursts, seed) + arriving(after, bursts, seed + 100, gap=30 + leap)
+    times, breaks, counts = live(packets)
+    assert times == pytest.approx([s - begin for s in before + after], abs=1e-4)
+    assert breaks == {300: "jump"}
+    assert not counts
+
+
+@given(
+    st.one_of(st.floats(-50_000, -1), st.floats(100, 50_000)),
+    st.sampled_from([0.0, 2.0, 6.0]),
+    st.floats(0, 80),
+    st.integers(0, 99),
+)
+def test_a_counter_that_began_anew_goes_on_where_it_came(leap, bursts, outage, seed):
+    """What follows stands where it came, within the lateness of arrivals; without an outage it goes on at once."""
+    before = run_of(60_000, 40)
+    after = run_of(60_040 + leap, 30)
+    packets = arriving(before, bursts, seed) + arriving(after, bursts, seed + 100, gap=40 + outage)
+    times, breaks, counts = live(packets)
+    assert times[:400] == pytest.approx([i / 10 for i in range(400)], abs=1e-4)
+    assert breaks == {400: "reset"}
+    assert counts == {"discontinuity": 1}
+    assert times[400] >= 40 - 1e-4
+    assert times[400] == pytest.approx(40 + outage, abs=0.31)
+    assert times[400:] == pytest.approx([times[400] + i / 10 for i in range(300)], abs=1e-4)
+
+
+def test_two_streams_share_one_reset_whichever_meets_it_first():
+    """They keep their distance, and neither goes back."""
+    for ahead in (0.0, 0.5):
+        now, counts = [0.0], Counter[str]()
+        clock = Clock(Fraction(0), 10.0, counts, 1e9, now=lambda now=now: now[0])
+        found: dict[int, list[float]] = {0: [], 1: []}
+        for i in range(200):
+            now[0] = i / 10 + (20 if i >= 100 else 0)
+            for stream, lag in ((0, 0.0), (1, ahead)):  # the sound runs ahead of the pictures, or not, until the reset
+                stamp = (i / 10 + 500 + lag) if i < 100 else (i - 100) / 10
+                ticks = round(stamp * 90_000)
+                found[stream].append(clock.seconds(ticks + clock.place(stream, ticks, BASE, 9000), BASE))
+        assert counts == {"discontinuity": 1}
+        for times in found.values():
+            assert all(a < b for a, b in pairwise(times))
+        assert found[0][100:] == found[1][100:]
+        assert found[0][100] == pytest.approx(530, abs=0.6)
+
+
+def test_two_clocks_that_part_are_no_leap():
+    """A sender whose day is nine seconds longer, or shorter: a minute's outage in the evening is a minute's."""
+    for rate in (1 + 1e-4, 1 - 1e-4):
+        stamps = [i * 5.0 for i in range(17_280)]
+        packets = [(s * rate, s) for s in stamps] + [(s * rate + 60, s + 60) for s in (s + 86_400 for s in stamps[:20])]
+        times, breaks, _ = live(packets, 5.0)
+        assert breaks == {17_280: "jump"}
+        assert times[-1] == pytest.approx(packets[-1][1])

@@ -48,7 +48,9 @@ def sound(rate: int, seconds: float, drift: float) -> Iterator[Sent]:
 
 def _frame(values: np.ndarray, rate: int) -> Any:
     layout, form = SimpleNamespace(nb_channels=1), SimpleNamespace(is_planar=False)
-    return SimpleNamespace(sample_rate=rate, layout=layout, format=form, to_ndarray=lambda: values[None])
+    return SimpleNamespace(
+        sample_rate=rate, samples=len(values), layout=layout, format=form, to_ndarray=lambda: values[None]
+    )
 
 
 def pictures(rng: random.Random) -> Iterator[Sent]:

@@ -21,7 +21,8 @@ from mmworld.media.audio import samples
 from mmworld.media.gate import open_media
 from mmworld.media.pictures import Frame, Grid, Pictures, Times, cover
 from mmworld.media.read import read
-from mmworld.media.sound import Resampler, Samples, Sound
+from mmworld.media.resample import Resampler
+from mmworld.media.sound import Samples, Sound
 from mmworld.media.video import frames, frames_at, uniform
 
 PTS = np.cumsum(np.random.default_rng(3).integers(200, 3000, 120))

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,15 +15,25 @@ import torch
 from clips import clip, tone
 from PIL import Image
 from test_five_senses import world as five_senses
+from test_live_borrowed import Witness
 
+import mmworld
 from mmworld.errors import SourceError
+from mmworld.generate.stop import Stop
 from mmworld.media import follow
 from mmworld.models.growing import open_growing
 from mmworld.models.opening import open_streams
 from mmworld.models.world import World
-from mmworld.types import Chunk, Gap
+from mmworld.stream.policy import Every
+from mmworld.types import Chunk, Gap, Takes
 
 world = five_senses
+
+
+class Eye(Witness):
+    """Is shown pictures."""
+
+    takes: ClassVar[Takes] = Takes(("image",))
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +51,8 @@ def folder(tmp_path: Path) -> Path:
 def drained(world: World, folder: Path, until: Callable[[Chunk | Gap], bool]) -> list[Chunk | Gap]:
     """What the files of a folder give, which is removed after the first item of which `until` is true."""
     items: list[Chunk | Gap] = []
-    for item in open_growing(world, folder).chunks:
+    cloud = world.adapters["points"].hop
+    for item in open_growing(lambda path: open_streams(world, path), folder, cloud=cloud).chunks:
         items.append(item)
         if until(item):
             shutil.rmtree(folder, ignore_errors=True)
@@ -58,7 +70,9 @@ def test_pictures_stand_for_a_second_each(world: World, folder: Path, caplog: py
     with caplog.at_level(logging.WARNING):
         items = drained(world, folder, lambda i: i.start >= 2.0)
     seen = chunks(items, "image")
-    assert [(c.start, int(c.data[0, 0, 0, 0])) for c in seen if len(c.data)] == [(0.0, 1), (1.0, 2), (2.0, 10)]
+    found = [(c.start, c.end, int(c.data[0, 0, 0, 0])) for c in seen if len(c.data)]
+    assert found == [(0.0, 1.0, 1), (1.0, 2.0, 2), (2.0, 3.0, 10)]
+    assert items == seen, "and no gap lies between them"
     assert [c.last for c in seen] == [False, False, False, True]
     assert "3.png" in caplog.text
 
@@ -94,4 +108,30 @@ def test_clouds_stand_for_their_hop_as_in_a_folder_that_does_not_grow(world: Wor
 def test_a_folder_that_is_removed_empty(world: World, folder: Path) -> None:
     folder.rmdir()
     with pytest.raises(SourceError, match="was removed"):
-        open_growing(world, folder)
+        open_growing(lambda path: open_streams(world, path), folder)
+
+
+def test_a_borrowed_model_follows_as_well(folder: Path) -> None:
+    """What it is shown of two clips is what it is shown of each: the second begins where the first ended."""
+    for i in range(2):
+        (folder / f"{i}.mkv").write_bytes(clip(8, fps=4, width=32 + 32 * i, container="matroska"))
+    told: list[Any] = []
+    with mmworld.watch(folder, model=Witness(), policy=Every(1.0), stop=Stop(9), follow=True, fps=4.0) as live:
+        for event in live:
+            told.append(event)
+            if len(told) == 3:
+                shutil.rmtree(folder)
+    assert [(c.start, c.end) for c in told] == [(i, i + 1.0) for i in range(4)]
+    assert len({c.text for c in told}) == 4
+
+
+def test_a_borrowed_model_follows_pictures_of_any_size(folder: Path) -> None:
+    for i, size in enumerate((20, 40, 30)):
+        Image.fromarray(np.full((size, 40, 3), 50 * i, np.uint8)).save(folder / f"{i}.png")
+    told: list[Any] = []
+    with mmworld.watch(folder, model=Eye(), policy=Every(1.0), stop=Stop(9), follow=True) as live:
+        for event in live:
+            told.append(event)
+            if len(told) == 2:
+                shutil.rmtree(folder)
+    assert [(c.start, c.end) for c in told] == [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)]

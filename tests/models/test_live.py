@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ from mmworld.models.live import Live
 from mmworld.models.opening import Opened
 from mmworld.models.segments import Segment, Segments
 from mmworld.models.session import Session
+from mmworld.stream.intake import Feed, Intake, Pressure
 from mmworld.stream.ops import merge
 from mmworld.stream.policy import Every, Policy
 from mmworld.types import Caption, Chunk, Gap
@@ -85,6 +87,7 @@ def test_what_was_told_and_not_dealt_with_is_told_again(tmp_path: Path) -> None:
     with Live(captioner(Every(0.5)), [opened(whole)], resume=tmp_path / "a") as live:
         assert live.before.captions == 3
         assert same(list(live), said[3:])  # type: ignore[arg-type]
+        assert live.captions == len(said), "those before it was resumed are counted once"
 
 
 def test_a_question_is_of_what_came_before_it_and_changes_nothing() -> None:
@@ -138,10 +141,11 @@ class Slow(Captioner):
         return segments
 
 
-def test_where_the_model_is_slower_frames_are_left_out_and_sound_is_not() -> None:
+@pytest.mark.parametrize("pressure", ["drop", "thin"])
+def test_where_the_model_is_slower_frames_are_left_out_and_sound_is_not(pressure: Pressure) -> None:
     video, audio = (cut(stream(n, 8.0), [1] * 400) for n in ("video", "audio"))
     slow = Slow(WORLD, Every(4.0))
-    live = Live(slow, [Opened("toy", ("video", "audio"), merge(video, audio), live=True)])
+    live = Live(slow, [Opened("toy", ("video", "audio"), merge(video, audio), live=True)], pressure=pressure)
     with live:
         gaps = [e for e in live if isinstance(e, Gap)]
     assert gaps
@@ -151,6 +155,29 @@ def test_where_the_model_is_slower_frames_are_left_out_and_sound_is_not() -> Non
     seen = [(f.start, f.end) for f in slow.given if f.modality == "video" and f.end > f.start]
     assert all(abs(a[1] - b[0]) < 1e-6 for a, b in pairwise(seen)), "frames and gaps tile the time"
     assert sum(g.end - g.start for g in gaps) == pytest.approx(live.lanes[0].counts["slow"] / 8)
+
+
+def test_of_a_stream_that_is_thinned_each_block_is_whole() -> None:
+    """Else every gap would cost a block for what is left before it, and a lower rate would save nothing."""
+    flooded, frames = threading.Event(), 240
+    teller = captioner(Every(1.0))
+
+    def flood() -> Iterator[Chunk]:
+        yield from cut(stream("video", frames / 8), [1] * frames)[:-1]
+        flooded.set()
+
+    with closing(Intake([Feed("cam", ("video",), flood(), live=True)], pressure="thin", unit=teller.unit)) as intake:
+        assert flooded.wait(10)
+        session, gaps = Session(WORLD, modalities=["video"]), 0
+        for _, item in intake:
+            if isinstance(item, Gap):
+                gaps += 1
+                session.skip(item)
+            elif isinstance(item, Chunk):
+                session.append(item)
+        kept = frames - intake.lanes[0].counts["slow"]
+    assert gaps > 3
+    assert session.streams["video"].given == kept / 4 * 3, "a block of three tokens for each four frames"
 
 
 def test_a_source_that_fails_is_told_and_the_other_goes_on() -> None:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_scenes import arrivals, film, frame_sizes, pieces, policies, seconds, sound, sound_sizes
 from torch import Tensor
+from torch.nn import functional as F
 
 import mmworld
 from mmworld.errors import CheckpointError, UsageError
@@ -211,6 +212,39 @@ def test_an_outage_is_silent_for_as_long_as_it_was() -> None:
     assert torch.equal(ear.heard[0].data, whole)
 
 
+class Onlooker(Witness):
+    """Keeps what it is shown."""
+
+    def __init__(self, *senses: str) -> None:
+        self.takes = Takes(senses, frames=16)  # type: ignore[misc]
+        self.shown: list[Chunk] = []
+
+    def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
+        self.shown += [p for m in messages for p in m.parts if isinstance(p, Chunk)]
+        return super().begin(messages)
+
+
+@pytest.mark.parametrize("senses", [("video",), ("image",)])
+def test_a_camera_that_comes_back_in_another_size(senses: tuple[str, ...]) -> None:
+    """Within a segment all has the first one's size: what is larger is scaled down, and keeps its middle."""
+    first, then = film(1.0).data, film(2.0).data[4:]
+    wide = F.interpolate(then.float(), scale_factor=3.0).to(torch.uint8)
+    wide = torch.cat([wide, wide.flip(-1)], -1)  # 24 high, 48 wide: the middle third of each half
+    items: Any = [
+        Chunk(first, 0.0, 1.0, "video"),
+        Gap(1.0, 1.5, "video", "outage", "hall"),
+        Chunk(wide, 1.5, 2.5, "video"),
+    ]
+    eye = Onlooker(*senses)
+    with Live(Watcher(eye, AtEnd()), [Opened("hall", ("video",), iter(items), live=True)]) as live:
+        assert [type(e) for e in live] == [Gap, Caption]
+    shown = torch.cat([c.data for c in eye.shown])
+    assert torch.equal(shown[:4], first)
+    small = F.interpolate(wide.float(), (8, 16), mode="area")[..., 4:12]
+    assert shown.shape == (8, 3, 8, 8)
+    assert (shown[4:].float() - small).abs().mean() < 8
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with Live(watcher(Every(1.0)), [opened(film(1.0))]) as live:
         live.save(tmp_path / "a").result(10)
@@ -218,3 +252,5 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         Live(watcher(Every(1.0), Ear()), [opened(film(1.0))], resume=tmp_path / "a")
     with pytest.raises(UsageError, match="a Witness keeps nothing across captions"):
         mmworld.watch(opened(film(1.0)), model=Witness(), keep=mmworld.Keep(2.0))
+    with pytest.raises(UsageError, match="a Witness leaves out no tokens"):
+        mmworld.watch(opened(film(1.0)), model=Witness(), economy={"video": mmworld.Economy()})

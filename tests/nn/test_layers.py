@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import mpmath
 import pytest
 import torch
 from hypothesis import given
@@ -36,6 +37,25 @@ def test_rotary_logits_depend_on_distance_alone(a: int, b: int, shift: int) -> N
         return (next(turned) * next(turned)).sum(-1)
 
     assert relative_error(logits(a + shift, b + shift), logits(a, b)) < 1e-8
+
+
+@given(st.integers(0, 10**8), st.sampled_from([10_000.0, 1e6]), st.integers(0, 31))
+def test_positions_after_days_are_turned_as_exactly_as_the_first(at: int, theta: float, i: int) -> None:
+    """To float32's own precision, of angles computed with fifty digits."""
+    turn = Rotary(64, theta)(torch.tensor([at]), torch.float32)
+    with mpmath.workdps(50):
+        angle = at * mpmath.mpf(theta) ** (-mpmath.mpf(i) / 32)
+        want = float(mpmath.cos(angle)), float(mpmath.sin(angle))
+    assert (turn.cos[0, 0, i].item(), turn.sin[0, 0, i].item()) == pytest.approx(want, abs=1e-7)
+
+
+@given(st.floats(0, 1e8), st.integers(0, 15))
+def test_times_after_years_are_told_apart_as_exactly_as_the_first(seconds: float, i: int) -> None:
+    with mpmath.workdps(50):
+        phase = 2 * mpmath.pi * mpmath.mpf(seconds) / (mpmath.mpf("0.25") * mpmath.mpf(256) ** (mpmath.mpf(i) / 15))
+        want = float(mpmath.sin(phase)), float(mpmath.cos(phase))
+    got = sinusoid(torch.tensor([seconds], dtype=torch.float64), 32, 0.25, 64.0)[0]
+    assert (got[i].item(), got[i + 16].item()) == pytest.approx(want, abs=1e-5)
 
 
 def test_rotary_is_made_in_float64_whatever_the_model_is() -> None:

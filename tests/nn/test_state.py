@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import accumulate, pairwise
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from masks import relative_error
+from played import seen_by, seen_of_each_kind, streamed_by_definition
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -92,9 +90,11 @@ def test_positions_on_axes_stream_too(
     assert relative_error(torch.cat(outs, dim=1), whole) < 1e-10
 
 
-def test_places_and_sinks_do_not_go_together() -> None:
-    with pytest.raises(ValueError, match="counts positions among what it holds"):
-        AXES(tokens(3), CAUSAL, KVState(2, 1), places=torch.zeros(2, 3).long())
+def test_places_in_a_compact_state_are_of_all_that_it_holds() -> None:
+    """And none of that goes; `Rolling` gives them so, see tests/nn/test_rolling.py."""
+    for state, n in ((KVState(9, 1), 2), (KVState(9, 1), 4), (KVState(1, 1), 3)):
+        with pytest.raises(ValueError, match="places are of all that it holds"):
+            AXES(tokens(3), CAUSAL, state, places=torch.zeros(2, n).long())
 
 
 @given(streams(), st.integers(1, 6))
@@ -114,43 +114,6 @@ def test_without_positions_sinks_are_those_of_the_mask(chunks: list[tuple[int, .
     assert relative_error(chunked(model, x, chunks, KVState(window, sinks)), whole) < 1e-10
 
 
-def seen_by(i: int, window: int, sinks: int) -> list[int]:
-    """The blocks that block i sees, its own counted."""
-    return [j for j in range(i + 1) if j < sinks or j > i - window]
-
-
-def streamed_by_definition(
-    model: Transformer, x: Tensor, blocks: tuple[int, ...], seen: Callable[[int], list[int]]
-) -> Tensor:
-    """Each block of each layer computed from what its cache would hold, positions counted in that cache.
-
-    Written without states and masks: what a layer's block sees is a list of blocks.
-    """
-    edges = list(pairwise(accumulate(blocks, initial=0)))
-    for layer in model.layers:
-        attn, y = layer.attention, layer.norm_attention(x)
-        q, k, v = attn.qkv(y).unflatten(-1, (-1, 6)).split((4, 2, 2), dim=2)
-        out = []
-        for i, (a, b) in enumerate(edges):
-            held = [edges[j] for j in seen(i)]
-            keys, values = (torch.cat([z[:, s:e] for s, e in held], dim=1) for z in (k, v))
-            position = torch.arange(keys.shape[1], dtype=torch.float64)
-            keys, queries = turned(keys, position), turned(q[:, a:b], position[len(position) - (b - a) :])
-            keys, values = (z.repeat_interleave(2, dim=2) for z in (keys, values))
-            weights = (torch.einsum("bqhd,bkhd->bhqk", queries, keys) / 6**0.5).softmax(-1)
-            out.append(torch.einsum("bhqk,bkhd->bqhd", weights, values).flatten(2))
-        x = x + attn.out(torch.cat(out, dim=1))
-        x = x + layer.feed(layer.norm_feed(x))
-    return model.norm(x)
-
-
-def turned(x: Tensor, position: Tensor) -> Tensor:
-    """Rotation as complex multiplication (Su et al. 2021, eq. 14)."""
-    angle = position[:, None, None] * 10_000.0 ** (-torch.arange(3, dtype=torch.float64) / 3)
-    turned = torch.complex(x[..., :3], x[..., 3:]) * torch.polar(torch.ones_like(angle), angle)
-    return torch.cat((turned.real, turned.imag), dim=-1)
-
-
 @given(streams(), st.integers(1, 5), st.integers(0, 3), st.booleans())
 def test_sinks_stand_right_before_the_window(
     chunks: list[tuple[int, ...]], window: int, sinks: int, grad: bool
@@ -166,22 +129,6 @@ def test_sinks_stand_right_before_the_window(
 
 
 KINDS = 3
-
-
-def seen_of_each_kind(kinds: list[int], limits: list[int | None], window: int | None, sinks: int) -> list[list[int]]:
-    """What each block sees where so many blocks of each kind are kept, and so many in all, by playing it through."""
-    held, seen = [], []
-    for i, kind in enumerate(kinds):
-        loose = [j for j in held if j >= sinks]
-        limit = limits[kind]
-        if limit is not None and i >= sinks:
-            same = [j for j in loose if kinds[j] == kind]
-            loose = [j for j in loose if j not in same[: max(len(same) + 1 - limit, 0)]]
-        if window is not None and i >= sinks:
-            loose = loose[max(len(loose) + 1 - window, 0) :]
-        held = [*range(min(sinks, i)), *loose, i]
-        seen.append(held)
-    return seen
 
 
 @given(

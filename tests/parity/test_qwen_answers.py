@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import saved, sized, vocabulary
+from checkpoints import QWEN_BUDGET as BUDGET
+from checkpoints import QWEN_CHAT as CHAT
+from checkpoints import conversant
 from torch import Tensor
 
 import mmworld
@@ -17,22 +19,12 @@ from mmworld.errors import UsageError
 from mmworld.generate.decode import decode
 from mmworld.generate.stop import Stop
 from mmworld.models.message import Message
-from mmworld.models.zoo.parity import CASES
 from mmworld.types import Chunk
 from mmworld.vision.boxes import Boxes
 from mmworld.vision.budget import FilmBudget
 
 hf = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
 N = 20
-MARKS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-CHAT = """{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system
-You are a helpful assistant.<|im_end|>
-{% endif %}<|im_start|>{{ message['role'] }}
-{% for content in message['content'] %}{% if content['type'] in ('image', 'video') %}<|vision_start|><|{{
-content['type'] }}_pad|><|vision_end|>{% else %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
-BUDGET: dict[str, Any] = {"size": {"shortest_edge": 8 * 8 * 2, "longest_edge": 8 * 8 * 12}, "patch_size": 4}
 
 
 class Films:
@@ -77,7 +69,7 @@ CONVERSATION = (
 )
 
 
-def conversation(marks: tuple[str, ...]) -> tuple[tuple[Message, ...], list[dict[str, Any]], dict[str, list[int]]]:
+def conversation() -> tuple[tuple[Message, ...], list[dict[str, Any]], dict[str, list[int]]]:
     """As ours and as theirs, and which of each kind are shown."""
     seen: dict[str, list[int]] = {"image": [], "video": []}
     ours, theirs = [], []
@@ -109,17 +101,12 @@ def told(seen: dict[str, list[int]]) -> dict[str, Any]:
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl"])
 def test_it_answers_about_pictures_and_films(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fast = vocabulary(tmp_path, *MARKS)
-    places = {f"{kind}_token_id": fast.convert_tokens_to_ids(f"<|{kind}_pad|>") for kind in ("image", "video")}
-    theirs = saved(sized(CASES[name], len(fast), **places), tmp_path)
-    pictures = hf.Qwen2VLImageProcessorPil(**BUDGET)
-    pictures.save_pretrained(tmp_path)  # of films an old folder says nothing
+    theirs, fast, pictures = conversant(tmp_path, name)  # of films an old folder says nothing
     if name == "qwen2_5_vl":
         said = {"video_processor_type": "Qwen2VLVideoProcessor", **BUDGET}
         (tmp_path / "video_preprocessor_config.json").write_text(json.dumps(said))
-    (tmp_path / "chat_template.jinja").write_text(CHAT)
     process = processor(name, pictures, fast, monkeypatch)
-    messages, said, seen = conversation(MARKS)
+    messages, said, seen = conversation()
     text = process.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
     given = process(text=text, **told(seen), return_tensors="pt")
     given.pop("video_metadata", None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmworld.render import Facts, facts, mixed, scenes, series, shapes, sounds
+from mmworld.render import Facts, facts, mixed, scenes, series, shapes, sounds, streams
 from mmworld.render.words import COLOURS, SOLIDS, TIMES, noun
 
 GREY = scenes.Background(np.full((1, 1, 3), 128, np.float32), 0.0, 0)
@@ -225,3 +226,41 @@ def test_facts_tell_apart_what_differs() -> None:
     assert swapped.objects == truth.objects
     assert swapped.colours != truth.colours
     assert replace(truth, order=truth.order[::-1]) != truth
+
+
+@given(seeds)
+def test_a_course_changes_before_its_events_are_over_and_not_after(seed: int) -> None:
+    """What is seen stands still for 0.75 s after each event, and changed in the two frames that lie around its end."""
+    course = streams.draw(np.random.default_rng(seed), "seen", 10.0)
+    frames = course.chunks[0].data.numpy().astype(int)
+    moved = {(i + 1) / 4 for i in range(len(frames) - 1) if np.abs(frames[i + 1] - frames[i]).max() > 2}
+    for event in course.events:
+        assert any(event.end - 0.31 < t <= event.end + 0.25 for t in moved), event
+        assert not any(event.end + 0.25 < t < event.end + 0.75 for t in moved), event
+    assert [e.start for e in course.events] == [0.0, *(e.end for e in course.events[:-1])]
+    assert 10.0 <= course.chunks[0].end == len(frames) / 4
+
+
+@given(seeds)
+def test_a_course_sounds_until_its_events_are_over(seed: int) -> None:
+    course = streams.draw(np.random.default_rng(seed), "heard", 10.0)
+    wave = course.chunks[0].data[:, 0].abs().numpy()
+    for event in course.events:
+        end = round(event.end * 16_000)
+        assert wave[max(end - 2000, 0) : end].max() > 0.03
+        assert wave[end + 16 : end + 7500].max() < 0.02
+
+
+@given(seeds)
+def test_a_course_of_both_has_all_its_events_in_order(seed: int) -> None:
+    course = streams.draw(np.random.default_rng(seed), "both", 10.0)
+    video, audio = course.chunks
+    assert (video.modality, audio.modality, audio.end) == ("video", "audio", video.end)
+    assert len(audio.data) == round(video.end * 16_000)
+    ends = [e.end for e in course.events]
+    assert all(b - a > 0.3 for a, b in pairwise(ends))
+    assert ends[-1] < video.end
+    wave = audio.data[:, 0].abs().numpy()
+    for event in course.events:
+        after = wave[round(event.end * 16_000) + 16 :][:4000]
+        assert after.max(initial=0.0) < 0.02, event

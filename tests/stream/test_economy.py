@@ -85,7 +85,7 @@ def test_it_is_saved_with_the_session(tmp_path: object) -> None:
     first, second = cut(whole, [16])
     whole_session = Session(WORLD, modalities=["video"], economy=economy)
     whole_session.append(first)
-    again = Session.restored(WORLD, whole_session.leaves(), economy)
+    again = Session.restored(WORLD, whole_session.leaves(), economy=economy)
     for session in (whole_session, again):
         session.append(second)
     assert whole_session.context.blocks == again.context.blocks

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mmworld.config import config, pick
 from mmworld.fusion.projection import Projector, put
-from mmworld.models.message import Message
-from mmworld.models.zoo.conversation import pictures, read, row, spread
+from mmworld.models.message import Glimpse, Message
+from mmworld.models.zoo.conversation import like, pictures, processor, read, row, spread
 from mmworld.nn.state import KVState
 from mmworld.text.decoder import Told
 from mmworld.text.llama import Llama
@@ -132,6 +132,7 @@ class LLaVA(Projected):
     """
 
     takes: ClassVar[Takes] = Takes(("image",))
+    together: ClassVar[int] = 1
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         super().__init__(source, LlavaConfig)
@@ -142,4 +143,16 @@ class LLaVA(Projected):
     def begin(self, messages: Sequence[Message]) -> tuple[KVState, Tensor]:
         """Read a conversation, see `mmworld.models.message.Assistant.begin`."""
         seen = self._seen(pictures(self, messages))
-        return self.start(read(self, messages, TEMPLATE), seen)
+        return self.start(self.written(messages), seen)
+
+    @property
+    def place(self) -> int:
+        return self.config.image_token_index
+
+    def written(self, messages: Sequence[Message]) -> list[int]:
+        return read(self, messages, TEMPLATE)
+
+    def glimpse(self, frames: Tensor, held: int) -> Glimpse:
+        """A picture, see `mmworld.models.message.Follower`."""
+        prepare = processor(self, "image")
+        return Glimpse.row(self.see_each(like(self, torch.stack([prepare(f) for f in frames]))).flatten(0, 1))

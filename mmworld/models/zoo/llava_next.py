@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmworld.config import config
 from mmworld.errors import ConfigError
-from mmworld.models.message import Message
+from mmworld.models.message import Glimpse, Message
 from mmworld.models.zoo.conversation import like, processor, read, shown
 from mmworld.models.zoo.llava import LlavaConfig, Projected
 from mmworld.nn.state import KVState
@@ -127,6 +127,7 @@ class Watching(LLaVANext):
     """It watches films too: a family says what tokens they become."""
 
     takes: ClassVar[Takes] = Takes(("image", "video"), frames=16)
+    together: ClassVar[int] = 1
     config: FilmConfig
 
     def watch(self, film: Tensor) -> Tensor:
@@ -137,6 +138,17 @@ class Watching(LLaVANext):
         films = [like(self, x) for x in shown if isinstance(x, Tensor)]
         pictures = [x for x in shown if isinstance(x, Tiled)]
         return {**super()._seen(pictures), self.config.video_token_index: [self.watch(film) for film in films]}
+
+    @property
+    def place(self) -> int:
+        return self.config.video_token_index
+
+    def written(self, messages: Sequence[Message]) -> list[int]:
+        return read(self, messages)
+
+    def glimpse(self, frames: Tensor, held: int) -> Glimpse:
+        """A film of its own, see `mmworld.models.message.Follower`."""
+        return Glimpse.row(self.watch(like(self, processor(self, "video")(frames))))
 
     def prepared(self, messages: Sequence[Message]) -> list[Seen]:
         films = [processor(self, "video")(chunk.data) for chunk in shown(messages, "video")]

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmworld.config import config, pick
 from mmworld.fusion.places import Grid, places
 from mmworld.fusion.projection import Merger, put
-from mmworld.models.message import Message
+from mmworld.models.message import Glimpse, Message
 from mmworld.models.zoo.conversation import like, processor, read, row, shown, spread
 from mmworld.nn.layer import make_norm
 from mmworld.nn.state import KVState
@@ -101,7 +101,7 @@ class QwenVL(Told):
 
     def conversation(self, messages: Sequence[Message]) -> tuple[Tensor, list[Film]]:
         """A conversation as ids [1, T], and what it shows; raises as `begin` does."""
-        films, ids = [self._film(c) for c in shown(messages, "image", "video")], read(self, messages)
+        films, ids = [self._film(c) for c in shown(messages, "image", "video")], self.written(messages)
         for place, still in ((self.config.image_token_id, True), (self.config.video_token_id, False)):
             ids = spread(ids, place, [self.grid(f).n for f in films if (f.seconds is None) is still])
         return row(self, ids), films
@@ -109,11 +109,32 @@ class QwenVL(Told):
     def _film(self, chunk: Chunk) -> Film:
         if chunk.modality == "image":
             return Film(like(self, processor(self, "image")(chunk.data)))
+        seconds = self.vision.boxes.time * (chunk.end - chunk.start) / len(chunk.data)
+        return Film(like(self, self._frames(chunk.data, LONGEST)), seconds)
+
+    def _frames(self, frames: Tensor, tokens: int) -> Tensor:
+        """Frames uint8 [T, 3, H, W] of a film that may come to so many tokens, prepared."""
         # An old folder says of pictures what holds for films, too.
         said = self.processors.get("video") or FilmBudget(**asdict(processor(self, "image")))
-        prepare = replace(said, cap_pixels_per_frame=True, max_video_tokens=LONGEST)
-        seconds = self.vision.boxes.time * (chunk.end - chunk.start) / len(chunk.data)
-        return Film(like(self, prepare(chunk.data)), seconds)
+        return replace(said, cap_pixels_per_frame=True, max_video_tokens=tokens)(frames)
+
+    @property
+    def together(self) -> int:
+        """Frames that are one glimpse, see `mmworld.models.message.Follower`."""
+        return self.vision.boxes.time
+
+    @property
+    def place(self) -> int:
+        return self.config.video_token_id
+
+    def written(self, messages: Sequence[Message]) -> list[int]:
+        return read(self, messages)
+
+    def glimpse(self, frames: Tensor, held: int) -> Glimpse:
+        """A film of its own, so that words can follow: of the size that frames have in a film of `held`."""
+        film = Film(like(self, self._frames(frames, max(1, LONGEST * len(frames) // held))), 1.0)
+        grid = self.grid(film)
+        return Glimpse(self.see([film.frames]), grid.places(0), grid.end(0))
 
     def forward(
         self,
