@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from time import monotonic
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 LOOKAHEAD = 8
 """Packets that are read ahead to learn which pictures nobody will see."""
+DELAY = 16
+"""Frames that a decoder may hold back: so many after a fault may be the first that it has to do with."""
+LOST = {"audio": 0.05, "video": 0.25}
+"""Seconds without sound, or after a fault without a picture, from which on that is a gap."""
+_STEADY = ("mpegts", "mpeg")
+"""Formats whose packets follow one another: what is missing is lost."""
+SKIP = 0.5
+"""Seconds without a packet in such a format that are a fault."""
 LIVE_GAPS = 1e9
 """Seconds of gaps that what is live may have; it sends them no faster than they pass."""
 FAULTS_IN_A_ROW = 64
@@ -44,7 +52,7 @@ Wanted = Callable[[float, float], bool]
 class Decoded(NamedTuple):
     """A frame of stream `stream`: `time` and `duration` in seconds on the media clock (time is None when unknown).
 
-    `broken` says why, if it is the first after a gap that is to be marked: see `Clock.breaks`.
+    `broken` says why, if it is the first after a gap that is to be marked: see `Clock.breaks`, and `Demuxer`.
     """
 
     stream: int
@@ -106,6 +114,7 @@ class Demuxer:
         wanted: lets the decoder leave out pictures that no other picture needs and nobody asked for; exact, never a
             guess.
         later: where to begin instead, for what lies later.
+        gaps: a frame is the first after a gap, "missing", where sound is, or where pictures are after a fault.
     """
 
     def __init__(
@@ -116,18 +125,23 @@ class Demuxer:
         start: float,
         wanted: Wanted | None,
         later: Later = Later(),  # noqa: B008 (frozen)
+        gaps: bool = False,
     ) -> None:
         self._media, self._opened, self._streams = media, opened, streams
         name = opened.format.name
-        gaps = LIVE_GAPS if math.isinf(media.budget.seconds) else MAX_GAPS
-        live = gaps == LIVE_GAPS and media.duration is None
+        most = LIVE_GAPS if math.isinf(media.budget.seconds) else MAX_GAPS
+        live = most == LIVE_GAPS and media.duration is None
         jump = 10 if live or name in _BROADCAST else 600
-        self.clock = Clock(origin(opened), jump, media.counts, gaps, now=monotonic if live else None)
+        self.clock = Clock(origin(opened), jump, media.counts, most, now=monotonic if live else None)
         self._breaks: dict[int, tuple[int, str]] = {}  # the ticks of the first packet after a gap, and why
         self.end = 0.0
         exact = all(s.codec_context.name in _SKIPPING for s in streams if s.type == "video")
         self._wanted = wanted if exact and name.startswith(_TRUE_PTS) else None
         self._errors = 0
+        self._gaps, self._steady = gaps, name in _STEADY
+        self._ends = dict[int, int]()  # of each stream's last packet, in ticks
+        self._shown = dict[int, float]()  # until when each stream's last frame is shown
+        self._hurt = Counter[int]()  # of each stream, frames that may still be the first after a fault
         self._stamp = _Stamp(doubtful=not name.startswith(_TRUE_PTS))
         self._bases = {stream.index: stream.time_base for stream in streams}
         self._decoders = {stream.index: decoder(stream, media.budget.pixels) for stream in streams}
@@ -165,6 +179,8 @@ class Demuxer:
                     faults = 0
                     if packet.size:
                         self._place(packet)
+                    if packet.is_corrupt:
+                        self._hit()
                     if not self._early(packet):
                         yield packet
                 return
@@ -186,6 +202,11 @@ class Demuxer:
             raise MediaError("encrypted", f"{self._media.name}: encrypted {packet.stream.type}", hint=hint)
         index = packet.stream.index
         shift = self.clock.place(index, packet.dts, self._bases[index], packet.duration or 0)
+        if self._steady and packet.dts is not None:
+            begin = packet.dts + shift
+            if (begin - self._ends.get(index, begin)) * self._bases[index] > SKIP:
+                self._hit()
+            self._ends[index] = begin + (packet.duration or 0)
         if reason := self.clock.breaks.get(index):
             self._breaks[index] = (packet.dts if packet.pts is None else packet.pts) + shift, reason
         if shift:
@@ -225,7 +246,9 @@ class Demuxer:
 
     def _unseen(self, packet: Any, ahead: deque[Any]) -> bool:
         later = [p.pts for p in ahead if p.stream.index == packet.stream.index and p.pts is not None]
-        if packet.pts is None or self._errors or not (later := [pts for pts in later if pts > packet.pts]):
+        if self._errors or self._hurt.total():
+            return False
+        if packet.pts is None or not (later := [pts for pts in later if pts > packet.pts]):
             return False
         assert self._wanted is not None
         return not self._wanted(
@@ -251,7 +274,25 @@ class Demuxer:
             ticks, duration = self._stamp.ticks(frame.pts, frame.dts), float((frame.duration or 0) * base)
         time = None if ticks is None else self.clock.seconds(ticks, base)
         self.end = max(self.end, (time or 0.0) + duration)
-        return Decoded(stream.index, time, duration, frame, self._broken(stream.index, ticks))
+        lost = self._lost(stream, time, duration) and self._gaps
+        reason = self._broken(stream.index, ticks) or ("missing" if lost else "")
+        if reason == "missing":
+            self._media.counts[reason] += 1
+        return Decoded(stream.index, time, duration, frame, reason)
+
+    def _lost(self, stream: Any, time: float | None, duration: float) -> bool:
+        """Whether something is missing between the last frame and the next."""
+        self._hurt[stream.index] -= self._hurt[stream.index] > 0
+        if time is None:
+            return False
+        end = self._shown.get(stream.index, time)
+        self._shown[stream.index] = max(end, time + duration)
+        faulty = stream.type == "audio" or self._hurt[stream.index] > 0
+        return faulty and time > end + LOST[stream.type]
+
+    def _hit(self) -> None:
+        """There was a fault: what every stream gives next may be the first after it."""
+        self._hurt.update({index: DELAY + 1 - self._hurt[index] for index in self._decoders})
 
     def _broken(self, index: int, ticks: int | None) -> str:
         """Why a frame is the first after a gap; "" if it is not."""
@@ -262,6 +303,7 @@ class Demuxer:
         return reason
 
     def _fault(self, name: str) -> None:
+        self._hit()
         self._media.counts[name] += 1
         self._errors += 1
         if self._errors > self._media.budget.errors:

@@ -33,9 +33,11 @@ def read(
     start: float = 0.0,
     end: float | None = None,
     since: float | None = None,
+    gaps: bool = False,
 ) -> Iterator[Piece]:
     """Decode `media` once, from `start` to `end` seconds, and yield `Frame` and `Samples` in time order as they
-    become known; of what is live also each `Gap` that its clock tells of, see `Clock`.
+    become known; of what is live also each `Gap` that its clock tells of, see `Clock`. With `gaps` that holds for what
+    is lost of a file, too: else silence and the last picture stand in for it.
 
     What lies before `since` may be left out, or be wrong; what lies after it is the same to the last bit, on the same
     grids of times, where nothing had to be repaired (see `later`).
@@ -70,7 +72,7 @@ def read(
             sound = SoundTrack(audio, start, stop, media.counts, media.budget.seconds, since or 0.0)
             sound.sought = begin.seek is not None
             tracks[streams[-1].index] = sound
-        demuxer = Demuxer(media, opened, streams, start, wanted, begin)
+        demuxer = Demuxer(media, opened, streams, start, wanted, begin, gaps)
         yield from _merge(_pieces(media, demuxer, tracks), list(tracks.values()), media)
 
 

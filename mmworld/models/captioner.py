@@ -26,7 +26,7 @@ from mmworld.models.world import Item, World
 from mmworld.stream.economy import Economy
 from mmworld.stream.ops import batched, join, merge, prefetch
 from mmworld.stream.policy import TICK, Every, Policy
-from mmworld.types import Caption, Chunk, Source
+from mmworld.types import Caption, Chunk, Gap, Source
 
 DEFAULT = Every(5.0)
 JOINED = 5.0
@@ -201,7 +201,7 @@ class Captioner:
         adapter: Any = self.world.adapters[modality]
         return float(adapter.hop)
 
-    def joined(self, opened: Opened) -> Iterator[Chunk]:
+    def joined(self, opened: Opened) -> Iterator[Chunk | Gap]:
         """The chunks of a source, those of a file in long ones."""
         seconds = min(JOINED, self.policy.longest)
         return opened.chunks if opened.live else join(opened.chunks, seconds, self._joinable(opened))
@@ -225,7 +225,7 @@ class Captioner:
         """The whole of `opened` if it is short and nothing in it could make the policy speak before its end."""
         if opened.live or not self.policy.timed(opened.modalities):
             return opened
-        read: list[Chunk] = []
+        read: list[Chunk | Gap] = []
         limit = start + min(self.policy.longest, SHORT)
         for chunk in opened.chunks:
             read.append(chunk)
@@ -261,11 +261,11 @@ def one_by_one(
             yield Failure(label(source), e)
 
 
-def cut(chunks: Iterable[Chunk], segments: Cutting[S_co], tap: Tap | None) -> Iterator[S_co]:
+def cut(chunks: Iterable[Chunk | Gap], segments: Cutting[S_co], tap: Tap | None) -> Iterator[S_co]:
     """The segments of a stream as it is read; if it ends in a fault, of what came before it, and then the fault."""
     try:
         for chunk in chunks:
-            if tap is not None:
+            if tap is not None and isinstance(chunk, Chunk):
                 tap(chunk)
             yield from segments.take(chunk)
     except MediaError:
@@ -274,11 +274,13 @@ def cut(chunks: Iterable[Chunk], segments: Cutting[S_co], tap: Tap | None) -> It
     yield from segments.finish()
 
 
-def _whole(chunks: Sequence[Chunk], joinable: set[str]) -> tuple[Chunk, ...]:
+def _whole(chunks: Sequence[Chunk | Gap], joinable: set[str]) -> tuple[Chunk, ...]:
     """The streams in one chunk each; nothing where that cannot be."""
     streams: dict[str, list[Chunk]] = defaultdict(list)
     for chunk in chunks:
+        if isinstance(chunk, Gap):
+            return ()
         streams[chunk.modality].append(chunk)
     if any(len(parts) > 1 and name not in joinable for name, parts in streams.items()):
         return ()
-    return tuple(join(chunks, float("inf"), joinable))
+    return tuple(join((c for c in chunks if isinstance(c, Chunk)), float("inf"), joinable))

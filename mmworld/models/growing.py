@@ -65,11 +65,14 @@ def _in_line(files: Iterator[tuple[Path, Opened]], names: tuple[str, ...], cloud
                 if (gap := begin - ends[chunk.modality]) > HOLE:
                     yield Gap(begin - gap, begin, chunk.modality, "outage", str(path))
                 start, end = begin + chunk.start, begin + (chunk.end if lasts is None else chunk.start + lasts)
-                if not len(chunk.data):  # says how far the stream is
+                if isinstance(chunk, Chunk) and not len(chunk.data):  # says how far the stream is
                     start = end = max(begin + chunk.end, ends[chunk.modality])
-                moved = replace(chunk, start=start, end=end, last=False)
-                ends[chunk.modality], empty[chunk.modality] = max(end, ends[chunk.modality]), chunk.data[:0]
-                yield moved
+                ends[chunk.modality] = max(end, ends[chunk.modality])
+                if isinstance(chunk, Gap):
+                    yield replace(chunk, start=start, end=end)
+                else:
+                    empty[chunk.modality] = chunk.data[:0]
+                    yield replace(chunk, start=start, end=end, last=False)
         except MediaError as e:
             log.warning("left out, from %.1f s on: %s", max(ends.values()), e)
         begin = max(ends.values())

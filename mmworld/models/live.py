@@ -282,7 +282,9 @@ class Live:
         else:
             message.values = self._segments.leaves() | {"model": self._teller.identity}
             message.values["gaps"] = self._gaps.leaves()
-            message.values["ended"] = [lane.told for lane in self.lanes]
+            message.values["ended"] = [
+                lane.told or before for lane, before in zip(self.lanes, self._ended, strict=True)
+            ]
             message.values["sources"] = [
                 {n: c if n in self._segments.open else math.inf for n, c in lane.clocks.items()} for lane in self.lanes
             ]

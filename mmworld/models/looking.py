@@ -130,7 +130,7 @@ def _one_pass(
 ) -> Iterator[Chunk | Gap]:
     pictures = Pictures(fps) if "video" in names else None
     sound = Sound(RATE, mono=True) if "audio" in names else None
-    for piece in read(media, video=pictures, audio=sound, start=start, end=end, since=since):
+    for piece in read(media, video=pictures, audio=sound, start=start, end=end, since=since, gaps=True):
         if isinstance(piece, Frame):
             yield Chunk(piece.data[None], piece.time, piece.time + 1 / fps, "video")
         elif isinstance(piece, Gap):

@@ -38,6 +38,7 @@ class Opened:
 
     Attributes:
         modalities: of the streams; each ends with a chunk marked last.
+        chunks: and gaps, where something is lost in between.
         live: whether it comes at its own pace (a pipe, a camera), rather than as fast as it is read.
         since: chunks that from a time on are those of `chunks`, with little made of what lies before it.
         media: what they are read from.
@@ -45,7 +46,7 @@ class Opened:
 
     name: str
     modalities: tuple[str, ...]
-    chunks: Iterator[Chunk]
+    chunks: Iterator[Chunk | Gap]
     live: bool = False
     since: Callable[[float], Iterator[Chunk]] | None = None
     media: Media | None = None
@@ -178,7 +179,7 @@ def _one_pass(
     seen = min(fps or video.rate, video.rate) if video else 0.0
     pictures = Pictures(seen, video.config.size) if video else None
     sound = Sound(int(audio.rate), mono=True) if audio else None
-    for piece in read(media, video=pictures, audio=sound, start=start, end=end, since=since):
+    for piece in read(media, video=pictures, audio=sound, start=start, end=end, since=since, gaps=True):
         if isinstance(piece, Frame):
             yield _shown(piece, seen, video.rate, start)
         elif isinstance(piece, Gap):

@@ -112,7 +112,7 @@ class Teller(Protocol[S]):
         """What of a source the model takes, or its stream of one modality."""
         ...
 
-    def joined(self, opened: Opened) -> Iterator[Chunk]:
+    def joined(self, opened: Opened) -> Iterator[Chunk | Gap]:
         """The chunks of a source, as long as they are best perceived."""
         ...
 

@@ -22,7 +22,7 @@ from mmworld.models.scenes import Scene, Scenes
 from mmworld.models.teller import Cutting, S
 from mmworld.stream.ops import prefetch
 from mmworld.stream.policy import Policy
-from mmworld.types import Caption, Chunk, Source
+from mmworld.types import Caption, Chunk, Gap, Source
 
 FASTEST = 8.0
 """Frames looked at a second, at most."""
@@ -94,7 +94,7 @@ class Borrowed(Generic[S]):
         """What of `source` the model takes, or its stream of one modality; errors as of `stream`."""
         return self._opened(source, None if modality is None else (modality,), start, end, fps)
 
-    def joined(self, opened: Opened) -> Iterator[Chunk]:
+    def joined(self, opened: Opened) -> Iterator[Chunk | Gap]:
         """The chunks of a source."""
         return opened.chunks
 

@@ -19,7 +19,7 @@ POLL, PATIENCE = 0.1, 1.0
 """Seconds after which a blocked reader looks whether it is still wanted, and for which its end is waited for."""
 
 
-def merge(*streams: Iterable[Chunk]) -> Iterator[Chunk]:
+def merge(*streams: Iterable[Timed]) -> Iterator[Timed]:
     """The chunks of several streams, each in order, in the order of their ends: nothing from the future comes early."""
     return heapq.merge(*streams, key=lambda c: (c.end, c.modality))
 

@@ -186,7 +186,7 @@ class _Change:
             return False
         past = past.to(now)  # what was saved lies on the CPU
         distance = 1 - float(now @ past / (now.norm() * past.norm()).clamp(min=1e-12))
-        if distance > self.rule.threshold and self.settled and end - self.begun > self.rule.shortest:
+        if distance > self.rule.threshold and self.settled and end - self.begun > self.rule.shortest + TICK:
             self.past, self.settled = {modality: now}, False
             return True
         self.settled = self.settled or distance < self.rule.threshold / 2

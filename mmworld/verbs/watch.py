@@ -30,7 +30,7 @@ from mmworld.stream.economy import Economy
 from mmworld.stream.intake import Pressure
 from mmworld.stream.memory import Memory
 from mmworld.stream.policy import Policy
-from mmworld.types import Chunk, Moment, Source
+from mmworld.types import Chunk, Gap, Moment, Source
 from mmworld.verbs.caption import captioner
 from mmworld.verbs.model import loaded
 
@@ -152,7 +152,7 @@ def _device(media: Callable[[], Media], opened: Callable[[Media], Opened]) -> Op
         return first
     known = iter([(there, first)])
 
-    def connect() -> Iterator[Chunk]:
+    def connect() -> Iterator[Chunk | Gap]:
         source, found = next(known, None) or fresh()
         try:
             yield from (c for c in found.chunks if c.modality in first.modalities)
