@@ -23,7 +23,7 @@ T = TypeVar("T")
 MOST = 200_000
 """Moments kept; at one in five seconds, eleven days."""
 MOST_BYTES = 1 << 29
-"""Bytes of evidence kept; of one sense, 32 tokens of 192 numbers in five seconds, two days and a half."""
+"""Bytes of evidence kept; of two senses, 40 tokens of 192 numbers each in five seconds, a day."""
 VERSION = 1
 """Of the tables; 0 had moments alone."""
 WIDEST = 4096
