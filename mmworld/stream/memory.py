@@ -23,7 +23,7 @@ T = TypeVar("T")
 MOST = 200_000
 """Moments kept; at one in five seconds, eleven days."""
 MOST_BYTES = 1 << 29
-"""Bytes of evidence kept; of one sense, 32 tokens of 192 numbers in five seconds, two days and a half."""
+"""Bytes of evidence kept; of two senses, 40 tokens of 192 numbers each in five seconds, a day."""
 VERSION = 1
 """Of the tables; 0 had moments alone."""
 WIDEST = 4096
@@ -112,9 +112,10 @@ class Memory:
         row = (moment.start, moment.end, moment.text, moment.source)
         with self._transaction():
             there = 'select id from moments where start = ? and "end" = ? and text = ? and source = ?'
-            names = 'start, "end", text, source, vector'
-            made = f"insert into moments ({names}) values (?, ?, ?, ?, ?) returning id"
-            ((i,),) = self._execute(there, row) or self._execute(made, (*row, vector))
+            if not self._execute(there, row):
+                names = 'start, "end", text, source, vector'
+                self._execute(f"insert into moments ({names}) values (?, ?, ?, ?, ?)", (*row, vector))
+            ((i,),) = self._execute(there, row)
             self._execute("delete from moments where id <= (select max(id) from moments) - ?", (self._most,))
             self._execute(f"update evidence set moment = ? where {WITHIN}", (i, *_within(moment)))
 
@@ -123,18 +124,21 @@ class Memory:
         meaning = None if evidence.meaning is None else _bytes(evidence.meaning)
         row = (evidence.start, evidence.end, evidence.source)
         with self._transaction():
-            gone = 'delete from evidence where start = ? and "end" = ? and source = ? returning moment, bytes'
-            moment, less = next(iter(self._execute(gone, row)), (None, 0))
+            there = 'from evidence where start = ? and "end" = ? and source = ?'
+            moment, less = next(iter(self._execute(f"select moment, bytes {there}", row)), (None, 0))
+            self._execute(f"delete {there}", row)
             names = 'start, "end", source, moment, bytes, meaning'
-            made = f"insert into evidence ({names}) values (?, ?, ?, ?, ?, ?) returning id"
-            ((i,),) = self._execute(made, (*row, moment, evidence.nbytes, meaning))
+            kept = (*row, moment, evidence.nbytes, meaning)
+            self._execute(f"insert into evidence ({names}) values (?, ?, ?, ?, ?, ?)", kept)
+            ((i,),) = self._execute(f"select id {there}", row)
             for t in evidence.traces:
                 data = (i, t.modality, t.x.shape[1], t.time.astype("<f4").tobytes(), t.x.astype("<f2").tobytes())
                 self._execute("insert into traces values (?, ?, ?, ?, ?)", data)
             self._bytes += evidence.nbytes - less
             while self._bytes > self._most_bytes:
-                oldest = "delete from evidence where id = (select min(id) from evidence) returning bytes"
-                self._bytes -= self._execute(oldest)[0][0]
+                ((oldest, less),) = self._execute("select id, bytes from evidence order by id limit 1")
+                self._execute("delete from evidence where id = ?", (oldest,))
+                self._bytes -= less
 
     def evidence(self, moment: Moment, query: str = "") -> Evidence | None:
         """What is kept of a moment: of several pieces the one that fits a question best; None of one that has gone."""
