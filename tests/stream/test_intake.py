@@ -94,6 +94,7 @@ def test_a_source_whose_last_came_too_late_ends() -> None:
             time.sleep(0.01)
         waker.start()
         taken = [item for _, item in intake]
+        assert waker.is_alive(), "it hung, and was woken"
         waker.cancel()
     assert [type(item) for item in taken] == [Chunk, Chunk, Chunk, End]
     assert intake.lanes[0].counts["late"] == 1
