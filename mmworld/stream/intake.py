@@ -219,17 +219,18 @@ class Intake:
     def _next(self) -> tuple[Lane | None, Any] | None:
         if self._posted:
             return None, self._posted.popleft()
-        for lane in self.lanes:
-            if lane.ended and not lane.items and not lane.told:
-                lane.told = True
-                return lane, End(lane.error)
-        while heads := [lane for lane in self.lanes if lane.items]:
+        while True:
+            for lane in self.lanes:
+                if lane.ended and not lane.items and not lane.told:
+                    lane.told = True
+                    return lane, End(lane.error)
+            if not (heads := [lane for lane in self.lanes if lane.items]):
+                return None
             first = min(heads, key=lambda lane: lane.items[0].end)
             if (late := self._awaited(first.items[0].end)) is not None:
                 return late if late[1] is not None else None
-            if (item := self._fresh(first)) is not None:
+            if (item := self._fresh(first)) is not None:  # else it was too late, and may have been the last
                 return first, item
-        return None
 
     def _awaited(self, end: float) -> tuple[Lane, Gap | None] | None:
         """The lane that may still give what ends before `end`, with the gap of one that is not waited for."""

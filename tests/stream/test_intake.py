@@ -81,3 +81,20 @@ def test_who_waits_for_room_is_woken_by_what_is_left_out_as_too_late() -> None:
         assert lane.counts["late"] > MOST
         assert lane.counts["late"] + heard == late + 1000
         assert quiet.is_set()
+
+
+def test_a_source_whose_last_came_too_late_ends() -> None:
+    """All has come before any is taken, so that nothing that comes later can wake who takes it."""
+    items = [*sound(0, 3, 1.0), *sound(1, 2, 1.0)]
+    intake = Intake([Feed("mic", ("audio",), items, live=True)])
+    waker = threading.Timer(WAIT / 4, intake.close)
+    with closing(intake):
+        until = time.monotonic() + WAIT
+        while not intake.lanes[0].ended and time.monotonic() < until:
+            time.sleep(0.01)
+        waker.start()
+        taken = [item for _, item in intake]
+        assert waker.is_alive(), "it hung, and was woken"
+        waker.cancel()
+    assert [type(item) for item in taken] == [Chunk, Chunk, Chunk, End]
+    assert intake.lanes[0].counts["late"] == 1
