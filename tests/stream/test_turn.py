@@ -70,9 +70,10 @@ def test_who_gives_up_waiting_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
             come.set()
 
     with turn:
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patched:
             patched.setattr(turn._changed, "wait_for", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
-            turn.__enter__()
+            with pytest.raises(KeyboardInterrupt):
+                turn.__enter__()
         thread = threading.Thread(target=after)
         thread.start()
         waiting(turn, 2)
