@@ -13,7 +13,8 @@ Where a pass costs a + b * n for n streams, a is what the calls cost by themselv
 and to move. Told is which part of a stream's time alone is b: its inverse is what no number of streams can pass.
 
 And the same streams as `mmworld watch` has them: each with threads of its own, which perceive and speak when they can,
-through one model or through a model each; CPU time of the whole process for so many --minutes of each.
+through one model or through a model each; or one stream after the other; CPU time of the whole process for so many
+--minutes of each.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def check(alone: list[Session], abreast: list[Session]) -> None:
 
 def watched(models: list[Any], ahead: list[list[Chunk]]) -> float:
     """CPU seconds in which streams are watched and told of, all at once, each through its model."""
-    begun, said = time.process_time(), 0
+    begun = time.process_time()
     sources = [Opened(str(n), ("video", "audio"), iter(chunks), live=True) for n, chunks in enumerate(ahead)]
     tellers = [Captioner(model, Every(CAPTION)) for model in models]
     with Crowd([Live(t, [s], pressure="block") for t, s in zip(tellers, sources, strict=True)]) as crowd:
@@ -124,17 +125,23 @@ def watched(models: list[Any], ahead: list[list[Chunk]]) -> float:
 
 
 def live(streams: int, seconds: float, rounds: int, step: float) -> dict[str, Any]:
-    """Seconds of streams a CPU second, through a model each and through one."""
+    """Seconds of streams a CPU second: one stream after the other, all through a model each, all through one."""
     ahead = [[c for at in range(round(seconds / step)) for c in chunks(n, at, step)] for n in range(streams)]
-    models = {"a model each": [load("nano") for _ in range(streams)], "one model": [load("nano")] * streams}
-    taken: dict[str, list[float]] = {name: [] for name in models}
+    models = [load("nano") for _ in range(streams)]
+    ways = {
+        "one after the other": lambda: sum(watched(models[:1], [one]) for one in ahead),
+        "a model each": lambda: watched(models, ahead),
+        "one model": lambda: watched(models[:1] * streams, ahead),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
     for i in range(rounds + 1):
-        for name, some in models.items():
-            cost = watched(some, ahead)
+        for name, way in ways.items():
+            cost = way()
             if i:  # the first warms up
                 taken[name].append(cost)
     found = {name: round(streams * seconds / statistics.median(costs), 1) for name, costs in taken.items()}
-    return {"chunk_seconds": step, **found, "ratio": round(found["one model"] / found["a model each"], 2)}
+    others = list(found)[:2]
+    return {"chunk_seconds": step, **found, "ratios": [round(found["one model"] / found[n], 2) for n in others]}
 
 
 def main() -> None:
