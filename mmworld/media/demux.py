@@ -184,6 +184,8 @@ class Demuxer:
                     if not self._early(packet):
                         yield packet
                 return
+            except IndexError:  # of PyAV, which at the end asks for a stream that appeared on the way
+                return
             except (av.error.FFmpegError, OSError):
                 faults += 1
                 self._fault("corrupt packets")

@@ -115,16 +115,21 @@ def _pieces(media: Media, source: Iterable[Decoded], tracks: Mapping[int, Track]
         if not track.done:
             for piece in track.push(time, duration, frame):
                 if stream in broken:
-                    since, reason = broken.pop(stream)
-                    kind = "video" if isinstance(track, PictureTrack) else "audio"
-                    yield Gap(min(since, piece.time), piece.time, kind, reason, media.name)
+                    yield _gap(media, track, *broken.pop(stream), piece.time)
                 yield piece
+            if stream in broken and track.clock > -math.inf:  # before the pieces of others that it holds back no more
+                yield _gap(media, track, *broken.pop(stream), track.clock)
         elif all(track.done for track in tracks.values()):
             break
     for track in tracks.values():
         yield from track.flush()
     if not n_frames and any(isinstance(t, PictureTrack) for t in tracks.values()):
         raise MediaError("empty", f"{media.name}: no frame could be decoded", hint="; ".join(media.warnings))
+
+
+def _gap(media: Media, track: Track, since: float, reason: str, until: float) -> Gap:
+    kind = "video" if isinstance(track, PictureTrack) else "audio"
+    return Gap(min(since, until), until, kind, reason, media.name)
 
 
 def _merge(pieces: Iterator[Piece], tracks: list[Track], media: Media) -> Iterator[Piece]:

@@ -6,7 +6,6 @@ import random
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import pytest
 from clips import clip, number, sound_file, tone
 
@@ -47,11 +46,6 @@ def whole() -> dict[str, bytes]:
     return found
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    av.logging.set_libav_level(av.logging.PANIC)  # not set_level: its callback waits for Python in a decoder's threads
-
-
 def damaged(data: bytes, kind: str, rng: random.Random, least: float = 0.1) -> bytes:
     """Bytes in the middle are changed or missing: `least` to two seconds' worth, from the third second to the sixth."""
     at = len(data) * 3 // 8 + rng.randrange(len(data) // 8)
@@ -88,7 +82,7 @@ def once(world: World, whole: dict[str, bytes], seed: int) -> None:
             assert items[-1].end >= SECONDS - 0.5, f"{seed}: goes on"
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(8), 46, 83, 90, 130])  # those that ended in a fault of ours, once
 def test_damage(world: World, whole: dict[str, bytes], seed: int) -> None:
     once(world, whole, seed)
 
