@@ -1,6 +1,6 @@
 """How many times the throughput of 8 streams one by one have 8 streams side by side, through one model?
 
-    python benchmarks/stream_many.py [--streams 8] [--seconds 5] [--keep 10] [--rounds 7] [--json FILE]
+    python benchmarks/stream_many.py [--streams 8] [--seconds 5] [--keep 10] [--rounds 7] [--minutes 0.5] [--json FILE]
 
 Each stream is 2 pictures and 16 kHz sound a second. They come in chunks of 0.25 s, as the readers of a live source
 bring them, a frame a chunk (at the 4 a second that the model takes, so each picture twice) and sound in pieces shorter
@@ -11,6 +11,10 @@ the CPU time of the one thread it takes.
 
 Where a pass costs a + b * n for n streams, a is what the calls cost by themselves and b what each stream has to compute
 and to move. Told is which part of a stream's time alone is b: its inverse is what no number of streams can pass.
+
+And the same streams as `mmworld watch` has them: each with threads of its own, which perceive and speak when they can,
+through one model or through a model each; or one stream after the other; CPU time of the whole process for so many
+--minutes of each.
 """
 
 from __future__ import annotations
@@ -31,9 +35,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from mmworld.models import together
+from mmworld.models.captioner import Captioner
+from mmworld.models.crowd import Crowd
 from mmworld.models.keep import Keep
+from mmworld.models.live import Live
 from mmworld.models.load import load
+from mmworld.models.opening import Opened
 from mmworld.models.session import Session
+from mmworld.stream.policy import Every
 from mmworld.types import Chunk
 
 STEPS = 0.25, 0.5
@@ -104,9 +113,40 @@ def check(alone: list[Session], abreast: list[Session]) -> None:
             raise SystemExit(f"side by side is not the same as one by one: off by {off:.1e}")
 
 
+def watched(models: list[Any], ahead: list[list[Chunk]]) -> float:
+    """CPU seconds in which streams are watched and told of, all at once, each through its model."""
+    begun = time.process_time()
+    sources = [Opened(str(n), ("video", "audio"), iter(chunks), live=True) for n, chunks in enumerate(ahead)]
+    tellers = [Captioner(model, Every(CAPTION)) for model in models]
+    with Crowd([Live(t, [s], pressure="block") for t, s in zip(tellers, sources, strict=True)]) as crowd:
+        said = sum(1 for _ in crowd)
+    assert said >= len(sources)
+    return time.process_time() - begun
+
+
+def live(streams: int, seconds: float, rounds: int, step: float) -> dict[str, Any]:
+    """Seconds of streams a CPU second: one stream after the other, all through a model each, all through one."""
+    ahead = [[c for at in range(round(seconds / step)) for c in chunks(n, at, step)] for n in range(streams)]
+    models = [load("nano") for _ in range(streams)]
+    ways = {
+        "one after the other": lambda: sum(watched(models[:1], [one]) for one in ahead),
+        "a model each": lambda: watched(models, ahead),
+        "one model": lambda: watched(models[:1] * streams, ahead),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for i in range(rounds + 1):
+        for name, way in ways.items():
+            cost = way()
+            if i:  # the first warms up
+                taken[name].append(cost)
+    found = {name: round(streams * seconds / statistics.median(costs), 1) for name, costs in taken.items()}
+    others = list(found)[:2]
+    return {"chunk_seconds": step, **found, "ratios": [round(found["one model"] / found[n], 2) for n in others]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in {"streams": 8, "seconds": 5.0, "keep": 10.0, "rounds": 7}.items():
+    for name, default in {"streams": 8, "seconds": 5.0, "keep": 10.0, "rounds": 7, "minutes": 0.5}.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     args = parser.parse_args()
@@ -120,9 +160,12 @@ def main() -> None:
             f"{100 * found['own_share']:.0f}% of a stream's time is its own, so at most {1 / found['own_share']:.1f}"
         )
         print(f"{what}, chunks of {step} s: {ways} s a second: ratio {found['ratio']} (goal 3); {bound}")
+    crowds = [live(args.streams, 60 * args.minutes, args.rounds, step) for step in STEPS]
+    for found in crowds:
+        print(f"as live streams, chunks of {found['chunk_seconds']} s: {found}")
     if args.json:
         sizes = {"streams": args.streams, "seconds": args.seconds, "rounds": args.rounds}
-        write(args.json, threads=torch.get_num_threads(), **sizes, rows=rows)
+        write(args.json, threads=torch.get_num_threads(), **sizes, rows=rows, live=crowds)
 
 
 if __name__ == "__main__":

@@ -356,7 +356,7 @@ def main() -> int:
     parser.add_argument("--formats", default="", help="only these, comma-separated")
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "mmworld-fuzz", help="for findings")
     args = parser.parse_args()
-    av.logging.set_level(av.logging.PANIC)
+    av.logging.set_libav_level(av.logging.PANIC)  # not set_level: its callback waits for Python in a decoder's threads
     known = formats()
     for item in known.values():
         for data in item.files:

@@ -111,10 +111,12 @@ def reach(m: Any) -> int | None:
     return context + e.transformer.config.depth * (e.window - 1)
 
 
-def without_state(m: Any, s: Long, stretch: int = 128) -> tuple[Tensor, tuple[int, ...]]:
-    """The tokens [N, D] of all of a stream, in float64, in one masked pass over each stretch of blocks and as much
-    before it as can reach it; and how many each block has."""
-    exact, edges, back = copy.deepcopy(m).double(), block_starts(m, s), reach(m)
+def without_state(
+    m: Any, s: Long, stretch: int = 128, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, tuple[int, ...]]:
+    """The tokens [N, D] of all of a stream, in one masked pass over each stretch of blocks and as much before it as can
+    reach it; and how many each block has."""
+    exact, edges, back = copy.deepcopy(m).to(dtype), block_starts(m, s), reach(m)
     total, out, sizes = len(edges) - 1, list[Tensor](), list[int]()
     for a in range(0, total, stretch if back is not None else total):
         first, b = max(a - (back or 0), 0), min(a + stretch, total) if back is not None else total

@@ -112,9 +112,14 @@ class Printed:
             print(json.dumps(record(event, self._count.events, self._origin)), flush=True)
         elif isinstance(event, Failure):
             say(str(event.error))
-        elif not isinstance(event, Stall):  # which was said when it came
+        elif not _told_elsewhere(event):
             print(self._name + _line(event, self._origin), flush=True)
         self._count = self._count.with_(event)
+
+
+def _told_elsewhere(event: Any) -> bool:
+    """Whether it was said when it came, or is counted, as it may come with every frame."""
+    return isinstance(event, Stall) or (isinstance(event, Gap) and event.reason == "slow")
 
 
 def _line(event: Any, origin: Origin) -> str:

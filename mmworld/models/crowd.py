@@ -9,6 +9,7 @@ from concurrent.futures import Future
 
 from mmworld.models.events import Answer, Event, Stall
 from mmworld.models.live import Live
+from mmworld.models.outbox import POLL
 from mmworld.stream.intake import Lane
 
 
@@ -33,7 +34,8 @@ class Crowd:
         going = len(self.lives)
         while going:
             with self._changed:
-                self._changed.wait_for(lambda: self._come)
+                while not self._come:
+                    self._changed.wait(POLL)
                 live, event = self._come.popleft()
             if isinstance(event, BaseException):
                 raise event

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import math
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmworld.errors import CheckpointError, MMWorldError, SourceError, UsageError
-from mmworld.models import snapshot
-from mmworld.models.events import STALL, Answer, Count, Event, Failure, Stall, event
+from mmworld.errors import UsageError
+from mmworld.models.events import STALL, Answer, Event, Stall
 from mmworld.models.hindsight import Hindsight
-from mmworld.models.jobs import Ask, Jobs, Save, Told, settle
+from mmworld.models.jobs import Ask, Jobs, Save
+from mmworld.models.left import fresh, read
 from mmworld.models.opening import Opened
 from mmworld.models.outbox import Outbox
-from mmworld.models.provisional import Agreement
-from mmworld.models.segments import Piece, Segments
-from mmworld.models.teller import Span, Teller
+from mmworld.models.perceiver import Perceiver
+from mmworld.models.segments import Segments
+from mmworld.models.teller import Teller
+from mmworld.models.voice import Voice
 from mmworld.models.watchdog import Watchdog
-from mmworld.stream.intake import End, Feed, Intake, Lane, Pressure
+from mmworld.stream.intake import Feed, Intake, Lane, Pressure
 from mmworld.stream.memory import Memory
-from mmworld.stream.pulse import Pulse
 from mmworld.stream.unbroken import unbroken
-from mmworld.types import Caption, Chunk, Gap, Moment
-
-HEARD = 1024
-"""The last captions of whose delay is told."""
-RECALLED = 3
-"""Moments that come with an answer."""
+from mmworld.types import Caption, Chunk, Gap
 
 
 class Live:
@@ -59,7 +52,6 @@ class Live:
 
     Attributes:
         before: what had been told before it was resumed.
-        captions: how many were made, before it was resumed and since.
 
     Raises:
         UsageError: a modality comes from two sources, or a number of seconds is not above 0.
@@ -90,41 +82,28 @@ class Live:
         names = [n for s in sources for n in s.modalities]
         if twice := {n for n in names if names.count(n) > 1}:
             raise UsageError(f"{twice.pop()} comes from two sources", hint="one session has one source of each sense")
-        self._teller, self._name, self._memory = teller, sources[0].name, memory
-        self._tap, self._alarm, self._agreement = tap, alarm, Agreement()
-        self._sources, since, self._repaired = sources, [dict[str, float]() for _ in sources], [False for _ in sources]
-        self._hindsight = hindsight
-        self.before = Count()
-        untold: list[Event] = []
-        self._ended = [False] * len(sources)  # those of which the end had been told before
-        if resume is None:
-            self._segments = teller.begin(names, start)
-        else:
-            found = snapshot.read(resume, "live", lambda v: self._restored(v, names, start))
-            self._segments, since, self._repaired, self.before, untold = found
-        self._segments.provisional = provisional
-        self._outbox = Outbox(self.before, untold)
-        self.captions = self.before.captions + sum(isinstance(e, Caption) for e in untold)
+        left = fresh(teller, names, start, len(sources)) if resume is None else read(resume, teller, names, start)
+        self._teller, self._alarm = teller, alarm
+        left.segments.provisional = provisional
+        self.before, self._outbox = left.before, Outbox(left.before, left.untold)
+        self._resumed = left.before.captions + sum(isinstance(e, Caption) for e in left.untold)
         feeds = [
-            self._feed(s if odd else _later(s, left), real_time)
-            for s, left, odd in zip(sources, since, self._repaired, strict=True)
+            _feed(teller, s if odd else _later(s, since), real_time)
+            for s, since, odd in zip(sources, left.since, left.repaired, strict=True)
         ]
         self.pressure: Pressure = pressure if any(f.live or f.real_time for f in feeds) else "block"
         self._jobs = Jobs(teller.waiting, drop=self.pressure != "block")
-        if hindsight is not None and isinstance(self._segments, Segments):
-            self._segments.passing = self._jobs.keep
-        self._delays: deque[float] = deque(maxlen=HEARD)
-        self._open = True
-        self._latest: Span | None = None
-        self._perceiving, self._speaking = Pulse("perceiving"), Pulse("speaking")
+        if hindsight is not None and isinstance(left.segments, Segments):
+            left.segments.passing = self._jobs.keep
         self._intake = Intake(
-            feeds, pressure=self.pressure, patience=patience, since=since, trim=teller.after, unit=teller.unit
+            feeds, pressure=self.pressure, patience=patience, since=left.since, trim=teller.after, unit=teller.unit
         )
-        self._threads = [
-            threading.Thread(target=self._perceive, daemon=True, name="perceive"),
-            threading.Thread(target=self._speak, daemon=True, name="speak"),
-        ]
-        pulses = [*(lane.pulse for lane in self.lanes), self._perceiving, self._speaking, self._outbox.pulse]
+        self._perceiver = Perceiver(left, sources, self._intake, self._jobs, tap)
+        self._voice = Voice(teller, sources[0].name, self._jobs, self._outbox, left.agreement, memory, hindsight)
+        self._memory, self._open = memory, True
+        runs = {"perceive": self._perceiver.run, "speak": self._voice.run}
+        self._threads = [threading.Thread(target=run, daemon=True, name=name) for name, run in runs.items()]
+        pulses = [*(lane.pulse for lane in self.lanes), self._perceiver.pulse, self._voice.pulse, self._outbox.pulse]
         self._watchdog = Watchdog(pulses, stall, self._stalled)
         for thread in self._threads:
             thread.start()
@@ -149,7 +128,7 @@ class Live:
         """Write all that is remembered, once what was perceived by now has been told; the future's result is None, or
         raises ResourceError as a save does. The file replaces an older one whole or not at all.
         """
-        return self._post(Save(path, Future()))
+        return self._post(Save(path, Future(), {"model": self._teller.identity}))
 
     def close(self) -> None:
         """Stop; what waits is given up."""
@@ -170,18 +149,18 @@ class Live:
     @property
     def clock(self) -> float:
         """Seconds up to which every stream has been perceived."""
-        return self._segments.clock
+        return self._perceiver.segments.clock
 
     @property
     def nbytes(self) -> int:
         """Bytes of tensors that are held of what has been perceived."""
-        return self._segments.nbytes
+        return self._perceiver.segments.nbytes
 
     @property
     def tokens(self) -> dict[str, tuple[int, int]]:
         """Of each modality, how many tokens its encoder made, and how many of them went on, which an `Economy` decides;
         of none where the model is borrowed."""
-        return self._segments.tokens
+        return self._perceiver.segments.tokens
 
     @property
     def unsaid(self) -> int:
@@ -193,31 +172,14 @@ class Live:
         """What hangs now; see `stall`."""
         return self._watchdog.stalls
 
+    @property
+    def captions(self) -> int:
+        """How many were made, before it was resumed and since."""
+        return self._resumed + self._voice.captions
+
     def delay(self, part: float) -> float:
         """Seconds within which this part of the captions came, counted from when what ended each was there."""
-        ordered = sorted(self._delays)
-        return ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else 0.0
-
-    def _feed(self, source: Opened, real_time: bool) -> Feed:
-        """What is live comes as it is, its holes marked; a file in long chunks unless it is played like one."""
-        chunks: Iterable[Chunk | Gap] = source.chunks
-        if source.live:
-            chunks = unbroken(source.chunks, source.name)
-        elif not real_time:
-            chunks = self._teller.joined(source)
-        return Feed(source.name, source.modalities, chunks, source.live, real_time and not source.live)
-
-    def _restored(
-        self, values: Any, names: Sequence[str], start: float
-    ) -> tuple[Any, list[dict[str, float]], list[bool], Count, list[Event]]:
-        if values["model"] != self._teller.identity or values["modalities"] != list(names):
-            raise CheckpointError("was saved of another model, or of other streams")
-        untold: list[Event] = [event(said) for said in values["untold"]]
-        self._agreement = snapshot.restore(self._agreement, values, "agreement")
-        before, self._ended = Count(values["events"], values["captions"]), values["ended"]
-        sources = values["sources"]
-        repaired = values.get("repaired", [True for _ in sources])  # of an older save it is not known
-        return self._teller.restored(values, start), sources, repaired, before, untold
+        return self._voice.delay(part)
 
     def _post(self, message: Any) -> Any:
         if not self._open:
@@ -225,129 +187,20 @@ class Live:
         self._intake.post(message)
         return message.future
 
-    def _perceive(self) -> None:
-        try:
-            for lane, item in self._intake:
-                self._perceiving.at(item)
-                self._take(lane, item)
-                self._perceiving.rest()
-            self._perceiving.at("the rest")
-            self._told(self._segments.finish(), time.monotonic())
-            self._hand(None)
-            self._perceiving.rest()
-            for message in self._intake.posted():
-                self._perceiving.at(message)
-                self._serve(message)
-                self._perceiving.rest()
-        except BaseException as e:
-            self._perceiving.rest()
-            self._jobs.put(e)
-            for message in self._intake.posted():  # nobody must wait for an answer that cannot come
-                message.future.set_exception(e)
-
-    def _take(self, lane: Lane | None, item: Any) -> None:
-        if lane is None:
-            self._serve(item)
-        elif isinstance(item, End):
-            for name in lane.clocks:
-                self._told(self._segments.close(name), time.monotonic())
-            error = None if self._ended[self.lanes.index(lane)] else item.error
-            if isinstance(error, OSError):
-                error = SourceError("device", f"{lane.name}: {error.strerror or error}")
-            if isinstance(error, MMWorldError):
-                self._hand(Failure(lane.name, error))
-            elif error is not None:
-                raise error
-        else:
-            if isinstance(item, Gap):
-                self._hand(item)
-            elif self._tap is not None:
-                self._tap(item)
-            self._told(self._segments.take(item), lane.taken)
-
-    def _told(self, segments: Iterable[Span], came: float) -> None:
-        for segment in segments:
-            self._latest = segment
-            self._hand(Told(segment, came))
-
-    def _serve(self, message: Ask | Save) -> None:
-        if isinstance(message, Ask):
-            now = self._segments.now()
-            message.segment = self._latest if now.empty and self._latest is not None else now
-        else:
-            message.values = self._segments.leaves() | {"model": self._teller.identity}
-            message.values["ended"] = [
-                lane.told or before for lane, before in zip(self.lanes, self._ended, strict=True)
-            ]
-            message.values["sources"] = [
-                {n: c if n in self._segments.open else math.inf for n, c in lane.clocks.items()} for lane in self.lanes
-            ]
-            odd = zip(self._sources, self._repaired, strict=True)
-            message.values["repaired"] = [before or source.repaired for source, before in odd]
-        self._hand(message)
-
-    def _hand(self, job: Any) -> None:
-        """Give a job to who speaks; to wait for that is not to hang."""
-        with self._perceiving.resting():
-            self._jobs.put(job)
-
-    def _speak(self) -> None:
-        try:
-            while jobs := self._jobs.take():
-                self._speaking.at(jobs)
-                self._do(jobs)
-                self._speaking.rest()
-        except BaseException as e:
-            self._speaking.rest()
-            self._outbox.put(e)
-
-    def _tell(self, event: Event | BaseException | None) -> None:
-        """Give an event to who reads; to wait for that is not to hang."""
-        with self._speaking.resting():
-            self._outbox.put(event)
-
     def _stalled(self, stall: Stall) -> None:
         self._outbox.offer(stall)
         if self._alarm is not None:
             self._alarm(stall)
 
-    def _do(self, jobs: Sequence[Any]) -> None:
-        if self._hindsight is not None and isinstance(jobs[0], Piece):
-            for piece in jobs:
-                self._hindsight.keep(piece, self._name)
-            return
-        if isinstance(jobs[0], Told):
-            made = self._teller.say([j.segment for j in jobs], self._name)
-            told = iter(jobs)  # in the order of the captions; one of which nothing is said has none
-            for caption in made:
-                job = next(j for j in told if (j.segment.start, j.segment.end) == (caption.start, caption.end))
-                if not job.segment.final:
-                    self._tell(self._agreement.add(caption))
-                    continue
-                if self._memory is not None:
-                    self._memory.add(Moment(caption.start, caption.end, caption.text, caption.source))
-                self.captions += 1
-                self._delays.append(time.monotonic() - job.came)
-                self._tell(caption)
-            return
-        (job,) = jobs
-        if isinstance(job, Ask):
-            settle(job.future, lambda: self._answer(job))
-        elif isinstance(job, Save):
-            said = self._outbox.leaves() | snapshot.leaves(self._agreement, "agreement")
-            settle(job.future, lambda: snapshot.write(job.path, "live", job.values | said))
-        else:
-            self._tell(job)
 
-    def _answer(self, job: Ask) -> Answer:
-        assert job.segment is not None
-        made = self._teller.answer(job.segment, job.question)
-        moments = self._memory.find(job.question, RECALLED) if self._memory is not None else []
-        if self._hindsight is not None:
-            moments = self._hindsight.look(moments, job.question)
-        answer = Answer(job.question, made.text, job.segment.end, made.score, tuple(moments))
-        self._tell(answer)
-        return answer
+def _feed(teller: Teller[Any], source: Opened, real_time: bool) -> Feed:
+    """What is live comes as it is, its holes marked; a file in long chunks unless it is played like one."""
+    chunks: Iterable[Chunk | Gap] = source.chunks
+    if source.live:
+        chunks = unbroken(source.chunks, source.name)
+    elif not real_time:
+        chunks = teller.joined(source)
+    return Feed(source.name, source.modalities, chunks, source.live, real_time and not source.live)
 
 
 def _later(source: Opened, left: Mapping[str, float]) -> Opened:

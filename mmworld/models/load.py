@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from mmworld import config
 from mmworld.errors import CheckpointError, ConfigError
-from mmworld.models.world import CONFIG, TOKENIZER, WEIGHTS, World, WorldConfig
+from mmworld.models.world import CONFIG, SIGHT, TOKENIZER, WEIGHTS, World, WorldConfig
 from mmworld.text.tokenizer import Tokenizer
 from mmworld.weights.checkpoint import load_safetensors, read_header
 from mmworld.weights.keymap import load_into
@@ -40,6 +40,8 @@ def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> Wo
     numbers = sum(math.prod(t["shape"]) for n, t in header.items() if n != "__metadata__")
     world = _build(folder, numbers + SPARE)
     load_into(world, load_safetensors(folder / WEIGHTS), where=str(folder / WEIGHTS))
+    if (folder / SIGHT).is_file():
+        world.sight = _sight(folder / SIGHT, world.config.backbone.dim)
     return world.to(device).eval().requires_grad_(False)
 
 
@@ -53,6 +55,13 @@ def find(name: str | os.PathLike[str]) -> Path:
     near = difflib.get_close_matches(str(name), SHIPPED, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"a folder, or one of: {', '.join(SHIPPED)}"
     raise CheckpointError(f"no model {str(name)!r}", hint=hint)
+
+
+def _sight(path: Path, dim: int) -> torch.Tensor:
+    found = load_safetensors(path).get("sight")
+    if found is None or found.shape != (dim + 1, dim) or not found.isfinite().all():
+        raise CheckpointError(f"{path}: holds no sight of a model {dim} wide", hint="remove the file to do without")
+    return found.float()
 
 
 def _build(folder: Path, budget: int) -> World:

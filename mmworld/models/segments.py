@@ -151,6 +151,7 @@ class Segments:
         """Those whose `leaves` these are, to go on; `judge` is a fresh one of the same policy."""
         self = cls(session, snapshot.restore(judge, values, "judge"), rolling=rolling)
         self._at = snapshot.restore(self._at, values, "at")
+        values = snapshot.on(values, session.world.embedding.device)
         self._held = [snapshot.restore(NO_BLOCK, values, f"held.{i}") for i in range(values["held"])]
         self._piece = [snapshot.restore(NO_BLOCK, values, f"piece.{i}") for i in range(values.get("piece", 0))]
         self._passed = values.get("passed", -math.inf)

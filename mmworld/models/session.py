@@ -310,6 +310,7 @@ class Session:
     @classmethod
     def restored(cls, world: World, values: Mapping[str, Any], **made: Any) -> Session:
         """The session whose `leaves` these are, `made` as it is made."""
+        values = snapshot.on(values, world.embedding.device)
         session = cls(world, modalities=values["modalities"], **made)
         session.origin = values["origin"]
         session.context = snapshot.restore(session.context, values, "context")

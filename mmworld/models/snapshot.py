@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from mmworld.errors import CheckpointError
@@ -36,6 +37,11 @@ def read(path: Path | str, kind: str, make: Callable[[Mapping[str, Any]], T]) ->
         return make(json.loads(about) | load_safetensors(path))
     except (KeyError, TypeError, ValueError) as e:
         raise CheckpointError(f"{path}: not a whole {kind}: {e}") from None
+
+
+def on(values: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Leaves with their tensors on a device: what `read` gives lies on the CPU."""
+    return {n: x.to(device) if isinstance(x, Tensor) else x for n, x in values.items()}
 
 
 def leaves(state: Any, path: str) -> dict[str, Any]:

@@ -180,8 +180,8 @@ class RollingWatcher(Borrowed[Turn]):
         """What goes on with the stream whose `Turns.leaves` these are."""
         scenes = Scenes.restored(self._cut, self.policy.start(start), values)
         device = self.model.language.embedding.weight.device
-        there = {n: x.to(device) for n, x in values.items() if n.startswith("context.state.")}
-        context = snapshot.restore(Rolling(()), {**values, **there}, "context")
+        state = {n: x for n, x in values.items() if n.startswith("context.state.")}
+        context = snapshot.restore(Rolling(()), {**values, **snapshot.on(state, device)}, "context")
         turns = Turns(Talk(self.model, self.keep, context), scenes, self._speak)
         turns.restore(values)
         return turns

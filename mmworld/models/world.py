@@ -26,10 +26,12 @@ from mmworld.registry import modalities, resolve
 from mmworld.stream.memory import content
 from mmworld.text.tokenizer import Tokenizer
 from mmworld.types import Chunk, Tokens
-from mmworld.weights.checkpoint import save, write_atomic
+from mmworld.weights.checkpoint import save, save_tensors, write_atomic
 
 CONFIG, WEIGHTS, TOKENIZER = "config.yaml", "model.safetensors", "tokenizer.json"
 """The files of a model's folder."""
+SIGHT = "sight.tensors"
+"""One that it may lack: safetensors that were fitted to the weights and are none of them."""
 TIME_DIM, SHORTEST, LONGEST = 64, 0.25, 64.0
 UNTRAINED = -100
 """Target of a position that is not trained on, as torch's cross_entropy ignores it."""
@@ -102,6 +104,9 @@ class World(nn.Module):
         config: see WorldConfig.
         tokenizer: of the text.
 
+    Attributes:
+        sight: float32 [D + 1, D], see `sense`; None of a model to which none was fitted (`mmworld.train.sight`).
+
     Raises:
         ConfigError: an adapter's name or config is unknown, or the tokenizer has more ids than `vocab`.
     """
@@ -119,6 +124,7 @@ class World(nn.Module):
         self.time = nn.Linear(TIME_DIM, dim, bias=False)
         self.backbone = Transformer(config.backbone, position=Rotary(dim // config.backbone.n_heads))
         self.embedding = nn.Parameter(torch.randn(config.vocab, dim) * dim**-0.5)
+        self.sight: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -137,6 +143,10 @@ class World(nn.Module):
         write_atomic(folder / CONFIG, text.encode())
         self.tokenizer.save(folder / TOKENIZER)
         save(self, folder / WEIGHTS, dtype=dtype)
+        if self.sight is None:
+            (folder / SIGHT).unlink(missing_ok=True)  # it would be of other weights
+        else:
+            save_tensors({"sight": self.sight.to(torch.float16)}, folder / SIGHT)
 
     def item(self, chunks: Iterable[Chunk], text: str, prompt: str = "") -> Item:
         """The training item that answers `prompt` about `chunks` with `text`."""
@@ -165,6 +175,12 @@ class World(nn.Module):
         """What a text is about, as a direction [D]: the mean of its ids' embeddings, those of common words left out."""
         ids = self.tokenizer.encode(" ".join(content(text)) or text)
         return F.normalize(self.embedding.detach()[torch.tensor(ids or [self.tokenizer.eos])].mean(0).float(), dim=0)
+
+    def sense(self, x: Tensor) -> Tensor | None:
+        """What tokens as the backbone takes them [N, D] are about, as a direction [D] among those of `meaning`."""
+        if self.sight is None:
+            return None
+        return F.normalize(x.float().mean(0).to(self.sight) @ self.sight[:-1] + self.sight[-1], dim=0)
 
     def logits(self, x: Tensor) -> Tensor:
         """What the backbone made of text [..., D], as scores of the next id [..., V]; the head is the embedding."""

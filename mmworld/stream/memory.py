@@ -23,7 +23,7 @@ T = TypeVar("T")
 MOST = 200_000
 """Moments kept; at one in five seconds, eleven days."""
 MOST_BYTES = 1 << 29
-"""Bytes of evidence kept; of one sense, 32 tokens of 192 numbers in five seconds, two days and a half."""
+"""Bytes of evidence kept; of two senses, 40 tokens of 192 numbers each in five seconds, a day."""
 VERSION = 1
 """Of the tables; 0 had moments alone."""
 WIDEST = 4096
@@ -112,9 +112,10 @@ class Memory:
         row = (moment.start, moment.end, moment.text, moment.source)
         with self._transaction():
             there = 'select id from moments where start = ? and "end" = ? and text = ? and source = ?'
-            names = 'start, "end", text, source, vector'
-            made = f"insert into moments ({names}) values (?, ?, ?, ?, ?) returning id"
-            ((i,),) = self._execute(there, row) or self._execute(made, (*row, vector))
+            if not self._execute(there, row):
+                names = 'start, "end", text, source, vector'
+                self._execute(f"insert into moments ({names}) values (?, ?, ?, ?, ?)", (*row, vector))
+            ((i,),) = self._execute(there, row)
             self._execute("delete from moments where id <= (select max(id) from moments) - ?", (self._most,))
             self._execute(f"update evidence set moment = ? where {WITHIN}", (i, *_within(moment)))
 
@@ -123,24 +124,27 @@ class Memory:
         meaning = None if evidence.meaning is None else _bytes(evidence.meaning)
         row = (evidence.start, evidence.end, evidence.source)
         with self._transaction():
-            gone = 'delete from evidence where start = ? and "end" = ? and source = ? returning moment, bytes'
-            moment, less = next(iter(self._execute(gone, row)), (None, 0))
+            there = 'from evidence where start = ? and "end" = ? and source = ?'
+            moment, less = next(iter(self._execute(f"select moment, bytes {there}", row)), (None, 0))
+            self._execute(f"delete {there}", row)
             names = 'start, "end", source, moment, bytes, meaning'
-            made = f"insert into evidence ({names}) values (?, ?, ?, ?, ?, ?) returning id"
-            ((i,),) = self._execute(made, (*row, moment, evidence.nbytes, meaning))
+            kept = (*row, moment, evidence.nbytes, meaning)
+            self._execute(f"insert into evidence ({names}) values (?, ?, ?, ?, ?, ?)", kept)
+            ((i,),) = self._execute(f"select id {there}", row)
             for t in evidence.traces:
                 data = (i, t.modality, t.x.shape[1], t.time.astype("<f4").tobytes(), t.x.astype("<f2").tobytes())
                 self._execute("insert into traces values (?, ?, ?, ?, ?)", data)
             self._bytes += evidence.nbytes - less
             while self._bytes > self._most_bytes:
-                oldest = "delete from evidence where id = (select min(id) from evidence) returning bytes"
-                self._bytes -= self._execute(oldest)[0][0]
+                ((oldest, less),) = self._execute("select id, bytes from evidence order by id limit 1")
+                self._execute("delete from evidence where id = ?", (oldest,))
+                self._bytes -= less
 
     def evidence(self, moment: Moment, query: str = "") -> Evidence | None:
         """What is kept of a moment: of several pieces the one that fits a question best; None of one that has gone."""
         where = f"select id, meaning from evidence where {WITHIN} order by start limit 100"
         rows = self._run(where, _within(moment))
-        best = self._nearest(rows, query, 1) or [i for i, _ in rows[:1]]
+        best = [i for i, _ in self._nearest(rows, query, 1) or rows[:1]]
         of = 'start, "end", source, meaning, modality, width, x, time'
         joined = f"select {of} from evidence join traces on evidence = evidence.id where evidence.id = ?"
         held = [row for i in best for row in self._run(joined, (i,))]
@@ -162,13 +166,13 @@ class Memory:
         return [Moment(*row) for row in rows]
 
     def find(self, query: str, most: int = 5) -> list[Moment]:
-        """The moments that fit a question best, the best first: by their words, by their meaning, and by the meaning of
-        what was perceived then, the lists fused by their ranks. Where nothing was told, the last one counts twice, in
-        the place of the meaning of a text."""
+        """The moments that fit a question best, the best first: by their words, and by their meaning, the two lists
+        fused by their ranks. Where nothing was told, the second stands for the first, too."""
         scores: dict[Moment, float] = defaultdict(float)
-        for ranking in (self._by_words, self._by_meaning, self._by_evidence):
-            for rank, moment in enumerate(ranking(query, 4 * most)):
-                scores[moment] += (1 if moment.text else 2) / (LATE + rank)
+        for rank, moment in enumerate(self._by_words(query, 4 * most)):
+            scores[moment] += 1 / (LATE + rank)
+        for rank, moment in enumerate(self._by_meaning(query, 4 * most)):
+            scores[moment] += (1 if moment.text else 2) / (LATE + rank)
         return sorted(scores, key=lambda m: -scores[m])[:most]
 
     def close(self) -> None:
@@ -183,14 +187,17 @@ class Memory:
         return self._moments([i for (i,) in found])
 
     def _by_meaning(self, query: str, most: int) -> list[Moment]:
-        return self._moments(self._nearest(self._vectors("id, vector from moments"), query, most))
-
-    def _by_evidence(self, query: str, most: int) -> list[Moment]:
-        found: list[Moment] = []
-        for i in self._nearest(self._vectors("id, meaning from evidence"), query, most):
-            for *row, moment in self._run("select start, \"end\", '', source, moment from evidence where id = ?", (i,)):
-                found += self._moments([] if moment is None else [moment]) or [Moment(*row)]
-        return list(dict.fromkeys(found))
+        """By the meaning of what was told or of what was perceived, whichever is nearer."""
+        near: dict[Moment, float] = defaultdict(lambda: -1.0)
+        for i, cosine in self._nearest(self._vectors("id, vector from moments"), query, most):
+            for moment in self._moments([i]):
+                near[moment] = cosine
+        of = "select start, \"end\", '', source, moment from evidence where id = ?"
+        for i, cosine in self._nearest(self._vectors("id, meaning from evidence"), query, most):
+            for *row, told in self._run(of, (i,)):
+                for moment in self._moments([] if told is None else [told]) or [Moment(*row)]:
+                    near[moment] = max(near[moment], cosine)
+        return sorted(near, key=lambda m: -near[m])[:most]
 
     def _moments(self, ids: Sequence[int]) -> list[Moment]:
         """Those of them that have not gone."""
@@ -200,15 +207,16 @@ class Memory:
     def _vectors(self, of: str) -> list[tuple[int, bytes]]:
         return [] if self._embed is None else self._run(f"select {of}")
 
-    def _nearest(self, rows: Sequence[tuple[T, bytes | None]], query: str, most: int) -> list[T]:
-        """The keys of the vectors that point most nearly where the query does; of those as wide as its own."""
+    def _nearest(self, rows: Sequence[tuple[T, bytes | None]], query: str, most: int) -> list[tuple[T, float]]:
+        """The keys of the vectors that point most nearly where the query does, and the cosines; of those as wide as its
+        own."""
         if self._embed is None or not rows:
             return []
         wanted = _unit(self._embed(query))
         rows = [(key, v) for key, v in rows if isinstance(v, bytes) and len(v) == 2 * len(wanted)]
         table = np.frombuffer(b"".join(v for _, v in rows if v), np.float16).reshape(-1, len(wanted))
         scores = table.astype(np.float32) @ wanted
-        return [rows[int(i)][0] for i in np.argsort(-scores, kind="stable")[:most]]
+        return [(rows[int(i)][0], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:most]]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -184,6 +184,7 @@ class _Change:
         if past is None:
             self.past[modality] = now
             return False
+        past = past.to(now)  # what was saved lies on the CPU
         distance = 1 - float(now @ past / (now.norm() * past.norm()).clamp(min=1e-12))
         if distance > self.rule.threshold and self.settled and end - self.begun > self.rule.shortest + TICK:
             self.past, self.settled = {modality: now}, False

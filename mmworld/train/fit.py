@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +25,7 @@ from mmworld.errors import ConfigError, ResourceError, UsageError
 from mmworld.models import load as models
 from mmworld.models.world import TOKENIZER, WEIGHTS, World
 from mmworld.text.tokenizer import Tokenizer
-from mmworld.train import checkpoint, real, sources
+from mmworld.train import checkpoint, real, sight, sources
 from mmworld.train.batches import Batches
 from mmworld.train.recipe import Recipe, legs
 from mmworld.train.sources import Draw
@@ -85,15 +85,16 @@ def _train(recipe: Recipe, start: Path | str | None) -> Path:
     world = _scratch(recipe, drawn, data) if start is None else _begun(start, recipe.seed)
     average = _fit(recipe, world, Batches(drawn, recipe.shares, world.tokenizer, recipe.seed, recipe.batch))
     if average is not None:
-        export(world, average, out)
+        export(world, average, out, drawn.values(), min(recipe.steps, sight.DRAWN))
     return out
 
 
-def export(world: World, average: dict[str, Tensor], folder: Path) -> None:
-    """Write the model with the averaged weights, for `mmworld.load`."""
+def export(world: World, average: dict[str, Tensor], folder: Path, draws: Iterable[Draw], n: int) -> None:
+    """Write the model with the averaged weights, for `mmworld.load`; its sight is fitted to n items of each source."""
     with torch.no_grad():
         for name, parameter in world.named_parameters():
             parameter.copy_(average[name])
+    world.eval().sight = sight.fit(world, draws, n)
     world.save(folder)
 
 

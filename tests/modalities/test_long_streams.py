@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from long import bank_of, block_times, cuts, long_stream, without_state
+from long import Long, bank_of, block_times, cuts, long_stream, without_state
 from masks import relative_error
 from streams import NAMES, tiny
 from torch import Tensor
@@ -30,8 +30,14 @@ def few(n: int) -> settings:
     return settings(max_examples=n, phases=[Phase.generate])  # to shrink such a stream takes hours
 
 
+def rounding(m: Any, s: Long, exact: Tensor) -> float:
+    """How far one pass over stretches, without any state, is from the truth in float32: the worst of three lengths."""
+    return max(relative_error(without_state(m, s, n, torch.float32)[0], exact) for n in (32, 128, 512))
+
+
 @torch.no_grad()
-def check(m: Any, bank: Tensor, rows: list[int], start: float) -> None:
+def check(m: Any, bank: Tensor, rows: list[int], start: float, *, trained: bool = False) -> None:
+    """`trained` weights may be so steep that float32 itself is not good to 1e-5."""
     s = long_stream(m, bank, sum(rows), start=start)
     state, parts, held = m.init_state(), [], []
     for chunk in s.chunks(rows):
@@ -40,7 +46,7 @@ def check(m: Any, bank: Tensor, rows: list[int], start: float) -> None:
     got = Tokens.join(parts)
     x, blocks = without_state(m, s)
     assert got.blocks == blocks
-    assert relative_error(got.x, x) <= 1e-5
+    assert relative_error(got.x, x) <= max(1e-5, 2 * rounding(m, s, x) if trained else 0.0)
     first = torch.tensor([0, *got.blocks]).cumsum(0)[:-1]
     for times, want in zip((got.start, got.end), block_times(m, s, rows), strict=True):
         assert torch.allclose(times[first][:-1], want[:-1], rtol=0, atol=1e-6)  # a toy fills its last block
@@ -74,7 +80,7 @@ def test_ten_thousand_chunks_are_one_pass(name: str, data: st.DataObject, start:
 def test_ten_thousand_chunks_of_the_shipped_encoders_are_one_pass(name: str, data: st.DataObject) -> None:
     adapters = nano().adapters
     m = adapters[name] if name in adapters else make_adapter(name, {}).eval()
-    check(m, bank_of(m), data.draw(cuts(m)).rows(MANY), 1e5)
+    check(m, bank_of(m), data.draw(cuts(m)).rows(MANY), 1e5, trained=True)
 
 
 @lru_cache

@@ -132,7 +132,7 @@ def test_of_those_that_are_asked_together_one_that_fails_harms_nobody(monkeypatc
         return answer(world, some, *how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "answer", picky)
-    made = module._answered([(WORLD, (how, [c])) for c in contexts])
+    made = module.Desk()._answered([(WORLD, how, [c]) for c in contexts])
     alone = answer(WORLD, [contexts[0]], *how)
     assert [made[0], made[2]] == [alone, alone]
     assert isinstance(made[1], UsageError)

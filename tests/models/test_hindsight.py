@@ -215,3 +215,5 @@ def test_what_is_only_seen_is_found_on_the_command_line(tmp_path: Path, capsys: 
     assert line.startswith("[00:00.000 --> 00:06.500]  (")
     assert "orange star" in line
     assert [m.seen for m in mmworld.recall(memory)] == [line.split("  ")[1].strip("()")]
+    assert command(["find", "a star that disappears", "--memory", memory]) == 0
+    assert capsys.readouterr().out.splitlines() == [line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from mmworld.models.segments import Segment, Segments
 from mmworld.models.session import Session
 from mmworld.stream.intake import Feed, Intake, Pressure
 from mmworld.stream.ops import merge
-from mmworld.stream.policy import Every, Policy
+from mmworld.stream.policy import Every, OnChange, Policy
 from mmworld.types import Caption, Chunk, Gap
 
 
@@ -291,3 +292,24 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         live.save(tmp_path / "a").result(5)
     with pytest.raises(CheckpointError, match="of other streams"):
         Live(captioner(Every(1.0)), [opened(stream("audio", 1.0))], resume=tmp_path / "a")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("policy", [Every(0.5), OnChange(0.6, 0.5, 2.0)])
+def test_on_cuda_it_goes_on_where_the_model_is(policy: Policy, tmp_path: Path) -> None:
+    teller = Captioner(copy.deepcopy(WORLD).to("cuda"), policy, stop=captioner(policy).stop)
+    events, reached = cut(stream("video", 4.0, seed=3), [4] * 8), threading.Event()
+
+    def held() -> Iterator[Chunk]:
+        yield from events[:5]
+        reached.wait(5)
+        yield from events[5:]
+
+    with Live(teller, [Opened("toy", ("video",), held(), live=True)], pressure="block") as live:
+        live.save(tmp_path / "a").result(5)
+        reached.set()
+        said = [e for e in live if isinstance(e, Caption)]
+    resumed = Live(teller, [Opened("toy", ("video",), iter(events), live=False)], resume=tmp_path / "a")
+    assert same(captions(resumed), said[resumed.before.captions :])
+    assert same(said, captions(Live(captioner(policy), [opened(*events)])))
