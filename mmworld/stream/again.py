@@ -38,6 +38,8 @@ def again(
     modalities: Sequence[str],
     *,
     backoff: Backoff = Backoff(),
+    left: float = 0.0,
+    away: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
     seed: int | None = None,
@@ -48,14 +50,15 @@ def again(
     between two connections is a gap of every modality, beside the gaps that a connection tells of itself.
 
     Args:
+        left: seconds at which the streams were left; they go on `away` seconds later, a gap between.
         clock, sleep: of the machine, in seconds; monotonic, so that a step of the wall clock is of no account.
         seed: of the pauses' chance.
 
     Raises:
         SourceError: `backoff.tries` connections in a row gave nothing; it says why the last did not.
     """
-    rng, begun = random.Random(seed), clock()
-    ends = dict.fromkeys(modalities, 0.0)
+    rng, begun = random.Random(seed), clock() - left - away
+    ends = dict.fromkeys(modalities, left)
     failures = 0
     while True:
         reason: Exception | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,8 @@ def watch(
     teller = captioner(found, policy, sampler, prompt, stop, keep, economy)
     options: dict[str, Any] = {"start": start, "end": end, "fps": fps}
     named = [] if source is None else [(None, source)]
-    opened = [_opened(teller, s, name, options, allow_hosts, follow) for name, s in [*named, *sources.items()]]
+    away = _away(resume)
+    opened = [_opened(teller, s, name, options, allow_hosts, follow, away) for name, s in [*named, *sources.items()]]
     bank = None if memory is None else Memory(memory, _meaning(found))
     return Live(
         teller,
@@ -119,11 +121,17 @@ def watch(
 
 
 def _opened(
-    teller: Teller[Any], source: Any, name: str | None, options: dict[str, Any], hosts: Sequence[str], follow: bool
+    teller: Teller[Any],
+    source: Any,
+    name: str | None,
+    options: dict[str, Any],
+    hosts: Sequence[str],
+    follow: bool,
+    away: float,
 ) -> Opened:
     if isinstance(source, str) and is_device(source):
         return _device(
-            lambda: open_device(source, allow_hosts=hosts), lambda media: teller.open(media, name, **options)
+            lambda: open_device(source, allow_hosts=hosts), lambda media: teller.open(media, name, **options), away
         )
     if follow and isinstance(source, str | os.PathLike):
         if os.path.isdir(source):
@@ -138,9 +146,10 @@ def _growing(teller: Teller[Any], folder: Path, name: str | None, fps: float | N
     return open_growing(lambda path: teller.open(path, name, fps=fps), folder, cloud=cloud)
 
 
-def _device(media: Callable[[], Media], opened: Callable[[Media], Opened]) -> Opened:
+def _device(media: Callable[[], Media], opened: Callable[[Media], Opened], away: float) -> Opened:
     """What is live, connected again when it is lost; it must be there the first time. What ends is read once. What was
-    left out or repaired in a connection is logged at its end.
+    left out or repaired in a connection is logged at its end. A stream that is gone on with was left `away` seconds
+    ago.
     """
 
     def fresh() -> tuple[Media, Opened]:
@@ -160,8 +169,19 @@ def _device(media: Callable[[], Media], opened: Callable[[Media], Opened]) -> Op
             if warnings := source.warnings:
                 log.warning("%s: %s", first.name, "; ".join(warnings))
 
+    def since(left: float) -> Any:
+        return again(connect, first.name, first.modalities, backoff=Backoff(), left=left, away=away)
+
     chunks: Any = again(connect, first.name, first.modalities, backoff=Backoff())
-    return Opened(first.name, first.modalities, chunks, live=True)
+    return Opened(first.name, first.modalities, chunks, live=True, since=since)
+
+
+def _away(resume: Path | str | None) -> float:
+    """Seconds since a stream was left: since its state was saved."""
+    try:
+        return 0.0 if resume is None else max(time.time() - os.stat(resume).st_mtime, 0.0)
+    except OSError:  # which reading it will tell of
+        return 0.0
 
 
 def _meaning(model: Any) -> Callable[[str], Any] | None:

@@ -6,6 +6,7 @@ import random
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import pytest
 from clips import clip, number, sound_file, tone
 
@@ -44,6 +45,11 @@ def whole() -> dict[str, bytes]:
     found["wav"] = sound_file(TONE, 48_000)
     found["mp3"] = sound_file(TONE, 48_000, codec="libmp3lame", container="mp3")
     return found
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    av.logging.set_libav_level(av.logging.PANIC)  # not set_level: its callback waits for Python in a decoder's threads
 
 
 def damaged(data: bytes, kind: str, rng: random.Random, least: float = 0.1) -> bytes:

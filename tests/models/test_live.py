@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -10,6 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,6 +32,7 @@ from mmworld.stream.intake import Feed, Intake, Pressure
 from mmworld.stream.ops import merge
 from mmworld.stream.policy import Every, OnChange, Policy
 from mmworld.types import Caption, Chunk, Gap
+from mmworld.verbs.watch import watch
 
 
 def opened(*chunks: Chunk, live: bool = False, name: str = "toy") -> Opened:
@@ -313,3 +317,25 @@ def test_on_cuda_it_goes_on_where_the_model_is(policy: Policy, tmp_path: Path) -
     resumed = Live(teller, [Opened("toy", ("video",), iter(events), live=False)], resume=tmp_path / "a")
     assert same(captions(resumed), said[resumed.before.captions :])
     assert same(said, captions(Live(captioner(policy), [opened(*events)])))
+
+
+def test_a_camera_that_is_gone_on_with_is_seen_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clock begins anew with each process; the stream's does not."""
+    module = sys.modules[watch.__module__]
+    monkeypatch.setattr(module, "is_device", lambda name: name == "cam")
+    monkeypatch.setattr(module, "open_device", lambda *_, **__: SimpleNamespace(duration=None, warnings=[], name="cam"))
+    monkeypatch.setattr(Captioner, "open", lambda *_, **__: opened(*cut(stream("video", 2.0), [4] * 3), live=True))
+    state = tmp_path / "state"
+    with watch("cam", model=WORLD, policy=Every(0.5), pressure="block") as live:
+        first = next(iter(live))
+        live.save(state).result(5)
+        left = live.clock
+    os.utime(state, (time.time() - 60, time.time() - 60))
+    with watch("cam", model=WORLD, policy=Every(0.5), pressure="block", resume=state) as live:
+        events = iter(live)
+        gap = next(e for e in events if isinstance(e, Gap))
+        told = next(e for e in events if isinstance(e, Caption) and e.start > gap.start)
+    assert isinstance(first, Caption)
+    assert (gap.start, gap.reason) == (pytest.approx(left), "outage")
+    assert 58 < gap.end - gap.start < 90
+    assert told.start >= gap.end - 0.5

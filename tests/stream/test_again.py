@@ -96,3 +96,13 @@ def test_pauses_grow_to_a_cap_and_differ(failures: int, seed: int) -> None:
     whole = min(30.0, 2.0 ** (failures - 1))
     assert whole / 2 <= pause <= whole
     assert len({Backoff().pause(5, random.Random(s)) for s in range(20)}) > 10
+
+
+def test_what_was_left_goes_on_behind_a_gap_as_long_as_it_was_away() -> None:
+    world = World([(20, 5.0)])
+    options = {"backoff": Backoff(1.0, 30.0, 1), "clock": world.clock, "sleep": world.sleep}
+    items = again(world.connect, "cam", ("video",), left=3600.0, away=90.0, **options)  # type: ignore[arg-type]
+    gap, *seen = (next(items) for _ in range(21))
+    assert isinstance(gap, Gap)
+    assert (gap.start, gap.end, gap.reason) == (3600.0, pytest.approx(3690.0 + world.connecting), "outage")
+    assert [c.end for c in seen] == pytest.approx([t - 1000.0 + 3690.0 for t in world.shown], abs=1e-6)
