@@ -100,7 +100,8 @@ def test_a_long_film_has_smaller_frames(
         for cap in (False, True)
     )
     tokens = [len(x) // 2 * x.shape[2] * x.shape[3] / 64 for x in (whole, capped)]
-    assert tokens[1] <= min(tokens[0], most)
+    seen_twice = t % 2  # a last frame without a second; the reference's rule does not count it
+    assert tokens[1] <= min(tokens[0], 0.9 * most * (t + seen_twice) / t)
 
 
 def test_real_films_are_prepared_as_the_reference_does(shared_data: Path, tmp_path: Path) -> None:
