@@ -131,7 +131,7 @@ class Recording:
                     self._changed.notify_all()
         except Exception as e:
             with self._changed:
-                self._error = self._failed() if isinstance(e, RuntimeError) else e
+                self._error = self._failed() if isinstance(e, RuntimeError | TimeoutError) else e
                 self._changed.notify_all()
         finally:
             self._stream.disconnect()
@@ -144,11 +144,12 @@ class Recording:
                 self._scribe.event(item)
         if end:
             self._scribe.end()
-        self._stream.flush()
+        self._stream.flush(timeout_sec=PATIENCE / 2)
         self._written = self._path.stat().st_size
 
     def _failed(self) -> ResourceError:
         """Why the file does not grow, which rerun does not say. What is cut short goes: it would hide all the rest."""
+        _rerun().unregister_shutdown()  # which would wait for the file for good
         reason = "rerun has given up"
         try:
             with self._path.open("ab") as file:
