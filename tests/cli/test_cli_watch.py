@@ -308,7 +308,10 @@ def test_a_pipe_that_is_silent_is_named(tmp_path: Path) -> None:
     process.stdin.write(b"".join(sent[:40]))
     process.stdin.flush()
     assert any(b"<stdin>: nothing came for " in line for line in process.stderr)
-    assert b"<stdin>: goes on after " in process.communicate(b"".join(sent[40:]), timeout=120)[1]
+    process.stdin.write(b"".join(sent[40:]))
+    process.stdin.flush()
+    assert any(b"<stdin>: goes on after " in line for line in process.stderr)
+    process.communicate(timeout=120)
     told = [e for e in lines(log) if e["event"] == "stall" and e["part"] == "source"]
     assert (told[0]["of"], told[0]["over"]) == ("<stdin>", False)
     assert [e["end"] for e in lines(log) if e["event"] == "caption"] == [2.0, 4.0]
