@@ -98,9 +98,7 @@ class Memory:
                 self._db.executescript(f"{TABLES} pragma user_version = {VERSION};")
         except sqlite3.DatabaseError as e:
             raise UsageError(f"{path}: no memory of a stream: {e}") from None
-        if made <= VERSION:
-            ((self._bytes,),) = self._run("select coalesce(sum(bytes), 0) from evidence")
-        else:
+        if made > VERSION:
             raise UsageError(f"{path}: a memory of version {made}, known is {VERSION}", hint="a newer mmworld reads it")
 
     def __len__(self) -> int:
@@ -125,7 +123,7 @@ class Memory:
         row = (evidence.start, evidence.end, evidence.source)
         with self._transaction():
             there = 'from evidence where start = ? and "end" = ? and source = ?'
-            moment, less = next(iter(self._execute(f"select moment, bytes {there}", row)), (None, 0))
+            moment = next(iter(self._execute(f"select moment {there}", row)), (None,))[0]
             self._execute(f"delete {there}", row)
             names = 'start, "end", source, moment, bytes, meaning'
             kept = (*row, moment, evidence.nbytes, meaning)
@@ -134,17 +132,18 @@ class Memory:
             for t in evidence.traces:
                 data = (i, t.modality, t.x.shape[1], t.time.astype("<f4").tobytes(), t.x.astype("<f2").tobytes())
                 self._execute("insert into traces values (?, ?, ?, ?, ?)", data)
-            self._bytes += evidence.nbytes - less
-            while self._bytes > self._most_bytes:
+            ((held,),) = self._execute("select sum(bytes) from evidence")  # others may write there, too
+            while held > self._most_bytes:
                 ((oldest, less),) = self._execute("select id, bytes from evidence order by id limit 1")
                 self._execute("delete from evidence where id = ?", (oldest,))
-                self._bytes -= less
+                held -= less
 
     def evidence(self, moment: Moment, query: str = "") -> Evidence | None:
         """What is kept of a moment: of several pieces the one that fits a question best; None of one that has gone."""
         where = f"select id, meaning from evidence where {WITHIN} order by start limit 100"
         rows = self._run(where, _within(moment))
-        best = [i for i, _ in self._nearest(rows, query, 1) or rows[:1]]
+        wanted = self._meaning(query) if len(rows) > 1 else None
+        best = [i for i, _ in self._nearest(rows, wanted, 1) or rows[:1]]
         of = 'start, "end", source, meaning, modality, width, x, time'
         joined = f"select {of} from evidence join traces on evidence = evidence.id where evidence.id = ?"
         held = [row for i in best for row in self._run(joined, (i,))]
@@ -188,12 +187,14 @@ class Memory:
 
     def _by_meaning(self, query: str, most: int) -> list[Moment]:
         """By the meaning of what was told or of what was perceived, whichever is nearer."""
+        if (wanted := self._meaning(query)) is None:
+            return []
         near: dict[Moment, float] = defaultdict(lambda: -1.0)
-        for i, cosine in self._nearest(self._vectors("id, vector from moments"), query, most):
+        for i, cosine in self._nearest(self._vectors("id, vector from moments"), wanted, most):
             for moment in self._moments([i]):
                 near[moment] = cosine
         of = "select start, \"end\", '', source, moment from evidence where id = ?"
-        for i, cosine in self._nearest(self._vectors("id, meaning from evidence"), query, most):
+        for i, cosine in self._nearest(self._vectors("id, meaning from evidence"), wanted, most):
             for *row, told in self._run(of, (i,)):
                 for moment in self._moments([] if told is None else [told]) or [Moment(*row)]:
                     near[moment] = max(near[moment], cosine)
@@ -205,14 +206,18 @@ class Memory:
         return [Moment(*row) for found in rows for row in found]
 
     def _vectors(self, of: str) -> list[tuple[int, bytes]]:
-        return [] if self._embed is None else self._run(f"select {of}")
+        return self._run(f"select {of}")
 
-    def _nearest(self, rows: Sequence[tuple[T, bytes | None]], query: str, most: int) -> list[tuple[T, float]]:
-        """The keys of the vectors that point most nearly where the query does, and the cosines; of those as wide as its
-        own."""
-        if self._embed is None or not rows:
+    def _meaning(self, query: str) -> Vector | None:
+        return None if self._embed is None else _unit(self._embed(query))
+
+    def _nearest(
+        self, rows: Sequence[tuple[T, bytes | None]], wanted: Vector | None, most: int
+    ) -> list[tuple[T, float]]:
+        """The keys of the vectors that point most nearly where the wanted one does, and the cosines; of those that are
+        as wide."""
+        if wanted is None:
             return []
-        wanted = _unit(self._embed(query))
         rows = [(key, v) for key, v in rows if isinstance(v, bytes) and len(v) == 2 * len(wanted)]
         table = np.frombuffer(b"".join(v for _, v in rows if v), np.float16).reshape(-1, len(wanted))
         scores = table.astype(np.float32) @ wanted

@@ -218,3 +218,13 @@ def test_it_is_found_while_more_is_added(tmp_path: Path) -> None:
         t.join()
     assert not faults
     assert len(memory) == 100
+
+
+def test_streams_that_write_into_one_file_are_bounded_together(tmp_path: Path) -> None:
+    each = trace().nbytes
+    banks = [Memory(tmp_path / "m", most_bytes=10 * each) for _ in range(3)]
+    for i in range(30):
+        banks[i % 3].keep(evidence(float(i), i + 1.0))
+    (held,) = sqlite3.connect(tmp_path / "m").execute("select sum(bytes) from evidence").fetchone()
+    assert held == 10 * each
+    assert [m.start for m in banks[0].between(0, 99)] == [float(i) for i in range(20, 30)]
