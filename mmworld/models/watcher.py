@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Generic
@@ -28,7 +29,7 @@ FASTEST = 8.0
 """Frames looked at a second, at most."""
 
 
-class Borrowed(Generic[S]):
+class Borrowed(ABC, Generic[S]):
     """What says what comes in, as `Captioner` does with a model of ours: captions of segments that tile the time.
 
     `OnChange` goes by the picture: by small, centred copies of its frames. One kind of it gives what cuts a stream into
@@ -106,25 +107,25 @@ class Borrowed(Generic[S]):
         """A frame is shown by itself."""
         return 0.0
 
+    @abstractmethod
     def begin(self, modalities: Sequence[str], start: float = 0.0) -> Cutting[S]:
         """What cuts a fresh stream of these modalities, that begins at `start` seconds, into segments."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restored(self, values: Mapping[str, Any], start: float = 0.0) -> Cutting[S]:
         """What goes on with the stream whose leaves these are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def say(self, segments: Sequence[S], source: str) -> Iterator[Caption]:
         """The captions of segments, one after the other."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, segment: S, question: str) -> Generation:
         """What the model says of a segment, asked; UsageError if it cannot be asked so."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rate(self) -> float:
         """Frames looked at a second, if nothing is said."""
-        raise NotImplementedError
 
     def _opened(
         self,
