@@ -24,6 +24,8 @@ from mmworld.types import Tokens
 FEW, MANY = 500, 10_000
 STARTS = st.sampled_from([0.0, 0.1, 1e5, 1e7])
 """Seconds; the last is four months."""
+STEPS = pytest.mark.parametrize("steps", [FEW, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+"""Chunks."""
 
 
 def few(n: int) -> settings:
@@ -54,22 +56,13 @@ def check(m: Any, bank: Tensor, rows: list[int], start: float, *, trained: bool 
     assert max(held[tenth:]) <= 1.5 * max(held[:tenth])  # what waits for its block differs from chunk to chunk
 
 
+@STEPS
 @pytest.mark.parametrize("name", NAMES)
 @few(3)
 @given(data=st.data(), start=STARTS)
-def test_hundreds_of_chunks_are_one_pass(name: str, data: st.DataObject, start: float) -> None:
+def test_any_chunks_are_one_pass(name: str, steps: int, data: st.DataObject, start: float) -> None:
     m = tiny(name)
-    check(m, bank_of(m), data.draw(cuts(m)).rows(FEW), start)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", NAMES)
-@few(3)
-@given(data=st.data(), start=STARTS)
-def test_ten_thousand_chunks_are_one_pass(name: str, data: st.DataObject, start: float) -> None:
-    m = tiny(name)
-    check(m, bank_of(m), data.draw(cuts(m)).rows(MANY), start)
+    check(m, bank_of(m), data.draw(cuts(m)).rows(steps), start)
 
 
 @pytest.mark.slow
@@ -88,7 +81,7 @@ def nano() -> Any:
     return mmworld.load("nano").eval()
 
 
-@pytest.mark.parametrize("steps", [FEW, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+@STEPS
 @pytest.mark.parametrize("name", sorted(TOYS))
 @few(3)
 @given(data=st.data(), start=STARTS)
